@@ -1,0 +1,1 @@
+"""State machines without input, output or clock: `handle(event, now) -> list[Effect]`."""

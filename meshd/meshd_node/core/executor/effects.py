@@ -1,0 +1,82 @@
+"""What an executor asks its shell to do, in order."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meshd_protocol.ids import Digest, JobId, NodeId
+from meshd_protocol.messages.attempts import AttemptResult
+
+from meshd_node.core.submitter import Submitter
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Get a worker process for one submitter, then send `WorkerReady`; if that fails, `WorkerEnded`."""
+
+    worker: int
+    submitter: Submitter
+
+
+@dataclass(frozen=True, slots=True)
+class EndWorker:
+    """Kill a worker process at once; `WorkerEnded` need not follow, later news of it is ignored."""
+
+    worker: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunOn:
+    """Give a worker units to run, in order. Row i is `serials[i]`, `functions[i]`, `payloads[i]`, all of one job."""
+
+    worker: int
+    job: JobId
+    serials: list[int]
+    functions: list[Digest]
+    payloads: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportResults:
+    """Sign one receipt over these results (RETURNED, RAISED) and send both to the owner."""
+
+    owner: NodeId
+    job: JobId
+    epoch: int
+    results: list[AttemptResult]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEnds:
+    """Tell the owner of attempts that ended without a result."""
+
+    owner: NodeId
+    job: JobId
+    epoch: int
+    ends: list[AttemptResult]
+
+
+@dataclass(frozen=True, slots=True)
+class GrantCredit:
+    """Tell an owner its windows: units and payload bytes that may be unanswered at a time."""
+
+    owner: NodeId
+    units: int
+    payload_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Nothing runs and nothing will: after `DrainBegan`, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Send `Tick` at this time (the clock of `now`), in place of any earlier wish."""
+
+    at: float
+
+
+Effect: TypeAlias = (
+    StartWorker | EndWorker | RunOn | ReportResults | ReportEnds | GrantCredit | Drained | Wake
+)

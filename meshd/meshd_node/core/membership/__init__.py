@@ -1,0 +1,1 @@
+"""Membership: who is in the mesh and in what state, from signed states alone."""

@@ -1,0 +1,75 @@
+"""Every bound of the protocol with its arithmetic. Spec: 03-limits.md. A bound is checked before anything is buffered."""
+
+from typing import Final
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+# length (4, of all that follows) + kind (1) + stream (4).
+FRAME_HEADER_BYTES: Final = 9
+# A bulk slice (1 MiB) plus the largest envelope around it.
+SLICE_BYTES_MAX: Final = MIB
+FRAME_BYTES_MAX: Final = SLICE_BYTES_MAX + 4096
+# Before a peer has said who it is, nothing larger than a hello with two certificates (2 x 1.5 KiB) is read.
+HELLO_BYTES_MAX: Final = 16 * KIB
+# One argument or one result. Larger data belongs in files until blobs exist.
+UNIT_BYTES_MAX: Final = 64 * MIB
+# A message that carries the largest unit; between nodes it travels in slices on the bulk connection.
+MESSAGE_BYTES_MAX: Final = UNIT_BYTES_MAX + MIB
+# On a local socket both ends are on one machine: a message is one frame.
+LOCAL_FRAME_BYTES_MAX: Final = MESSAGE_BYTES_MAX
+# Messages above this leave on the bulk connection. At 0.5 GB/s (trio's TLS, measured) it delays a ping by 0.25 ms.
+CONTROL_BYTES_MAX: Final = 128 * KIB
+# Large messages that one peer may be sending to us at the same time, in all their slices.
+ASSEMBLY_BYTES_MAX: Final = 2 * MESSAGE_BYTES_MAX
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+TRANCHE_UNITS_MAX: Final = 256
+BATCH_UNITS_MAX: Final = 256
+# A batch is closed at this size, so that one frame of small units stays on the control connection.
+BATCH_BYTES: Final = 96 * KIB
+# An index is a u32 in receipts; ten million units of 300 bytes of owner's state each are 3 GB: the owner's limit.
+JOB_UNITS_MAX: Final = 10_000_000
+REPLICAS_MAX: Final = 16
+ATTEMPTS_MAX: Final = 32
+FUNCTION_BYTES_MAX: Final = UNIT_BYTES_MAX
+# Functions of one job: an Executor sees few, and each costs its bytes on every executor.
+JOB_FUNCTIONS_MAX: Final = 65_536
+NAME_CHARS_MAX: Final = 200
+# Text that explains (reasons, tracebacks) is cut at this length by whoever makes it.
+REASON_CHARS_MAX: Final = 500
+TRACEBACK_CHARS_MAX: Final = 16_000
+# Durations are counted in ms; thirty days.
+DURATION_MS_MAX: Final = 30 * 24 * 3_600 * 1_000
+
+# --- members ------------------------------------------------------------------------------------------------------
+
+# A certificate of ours has about 450 bytes; foreign extensions may double it twice.
+CERTIFICATE_BYTES_MAX: Final = 2 * KIB
+# `core` has two certificates (4 KiB at most) and up to 16 addresses of 80 characters.
+STATE_BYTES_MAX: Final = 6 * KIB
+STATES_PER_MESSAGE_MAX: Final = 128
+ADDRESSES_MAX: Final = 16
+ADDRESS_CHARS_MAX: Final = 80
+GPUS_MAX: Final = 64
+ROLES_MAX: Final = 8
+OPERATOR_CHARS_MAX: Final = 64
+# Certificates are backdated, and clocks of one mesh may differ by this much.
+CLOCK_SKEW_S: Final = 120
+BACKDATE_S: Final = 300
+
+# --- tokens -------------------------------------------------------------------------------------------------------
+
+TOKEN_CHARS_MAX: Final = 8 * KIB
+SEEDS_MAX: Final = 8
+INVITE_USES_MAX: Final = 10_000
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+# Nesting of a value; below CPython's default recursion limit with room for the caller's own frames.
+VALUE_DEPTH_MAX: Final = 64
+# An integer of 4096 bytes has about 9,900 decimal digits; larger ones would cost quadratic time to print.
+INTEGER_BYTES_MAX: Final = 4096

@@ -1,0 +1,48 @@
+"""How an attempt or a unit can end: the words that all channels share. Spec: 07-jobs.md, section 2."""
+
+from enum import IntEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from meshd_protocol.limits import TRACEBACK_CHARS_MAX, UNIT_BYTES_MAX
+
+Payload = Annotated[bytes, Meta(max_length=UNIT_BYTES_MAX)]
+Detail = Annotated[str, Meta(max_length=TRACEBACK_CHARS_MAX)]
+
+
+class AttemptStatus(IntEnum):
+    """How one execution of a unit ended on its executor."""
+
+    RETURNED = 0  # the function returned; `value` is its encoded result
+    RAISED = 1  # the function raised; `value` is the encoded exception: an outcome like any other
+    CRASHED = 2  # the worker died while it ran this unit; `detail` says how
+    TIMED_OUT = 3  # it ran longer than the policy allows and was ended
+    HANDED_BACK = (
+        4  # it was not started: the executor drains, lost the worker before, or was told to forget it
+    )
+    REFUSED = 5  # it will not be started here; `detail` says why
+
+
+# The ends that are results: they are compared, signed for and accepted. The others cost a retry elsewhere.
+RESULTS: Final = frozenset({AttemptStatus.RETURNED, AttemptStatus.RAISED})
+
+
+class UnitStatus(IntEnum):
+    """How a unit ended for its submitter."""
+
+    RETURNED = 0
+    RAISED = 1
+    FAILED = 2  # no result could be had; `detail` says what was tried
+    CANCELLED = 3
+
+
+class AttemptResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """One attempt's end, as executors tell owners. `detail` explains (a traceback, a reason) and is never compared."""
+
+    index: Annotated[int, Meta(ge=0)]
+    attempt: Annotated[int, Meta(ge=0, lt=1 << 16)]
+    status: AttemptStatus
+    value: Payload
+    cpu_us: Annotated[int, Meta(ge=0)] = 0
+    detail: Detail = ""

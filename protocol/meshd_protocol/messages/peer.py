@@ -1,0 +1,252 @@
+"""What nodes say to each other. Spec: 08-peer.md (link), 09-admission.md, 10-membership.md, 07-jobs.md."""
+
+from enum import IntEnum
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+from meshd_protocol.errors import CloseCode
+from meshd_protocol.framing import Channel, Message
+from meshd_protocol.ids import DigestField, JobIdField, NodeIdField
+from meshd_protocol.limits import (
+    BATCH_UNITS_MAX,
+    CERTIFICATE_BYTES_MAX,
+    DURATION_MS_MAX,
+    FRAME_BYTES_MAX,
+    FUNCTION_BYTES_MAX,
+    MESSAGE_BYTES_MAX,
+    REASON_CHARS_MAX,
+    SLICE_BYTES_MAX,
+    STATE_BYTES_MAX,
+    STATES_PER_MESSAGE_MAX,
+)
+from meshd_protocol.messages.attempts import AttemptResult, Payload
+from meshd_protocol.records import U32, U63, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
+from meshd_protocol.signing import Signed
+
+Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
+
+
+class Lane(IntEnum):
+    """What a connection is for: control frames never wait for bulk, so bulk has a connection of its own."""
+
+    CONTROL = 0
+    BULK = 1
+
+
+class Hello(Message):
+    """First frame of both sides, the server's first. `issuer` is the certificate that signed the sender's, or empty."""
+
+    KIND = 0x01
+    versions: Annotated[list[U32], Meta(min_length=1, max_length=16)]
+    lane: Lane
+    issuer: Annotated[bytes, Meta(max_length=CERTIFICATE_BYTES_MAX)]
+    wall_ms: U63
+
+
+class Slice(Message):
+    """A part of a message too large for one frame; the stream id tells messages apart. The first one says kind and size."""
+
+    KIND = 0x02
+    kind: Annotated[int, Meta(ge=0, le=255)]
+    total: Annotated[int, Meta(ge=1, le=MESSAGE_BYTES_MAX)]
+    offset: Annotated[int, Meta(ge=0, lt=MESSAGE_BYTES_MAX)]
+    data: Annotated[bytes, Meta(min_length=1, max_length=SLICE_BYTES_MAX)]
+
+
+class Ping(Message):
+    """Answer with `Pong` on the same stream."""
+
+    KIND = 0x03
+
+
+class Pong(Message):
+    """Answer to `Ping`."""
+
+    KIND = 0x04
+
+
+class Close(Message):
+    """The sender hangs up after this frame, and says why."""
+
+    KIND = 0x05
+    code: CloseCode
+    reason: Reason
+
+
+# --- admission ----------------------------------------------------------------------------------------------------
+
+
+class SignRequest(Message):
+    """A certificate signing request (PKCS 10, DER) of a joiner or of a node that renews.
+
+    The one thing an invite's holder may send. A seed that is not the invite's issuer relays it: it then fills
+    `invite`, the invite's certificate, which the issuer checks again.
+    """
+
+    KIND = 0x10
+    request: Annotated[bytes, Meta(min_length=1, max_length=CERTIFICATE_BYTES_MAX)]
+    invite: Annotated[bytes, Meta(max_length=CERTIFICATE_BYTES_MAX)] = b""
+
+
+class SignGrant(Message):
+    """The new certificate and, unless the root signed it, its issuer's."""
+
+    KIND = 0x11
+    certificates: Annotated[list[CertificateDer], Meta(min_length=1, max_length=2)]
+
+
+class SignRefusalCode(IntEnum):
+    """Why a request was not signed."""
+
+    USED_UP = 1
+    EXPIRED = 2
+    REVOKED = 3
+    MALFORMED = 4
+    NOT_GRANTABLE = 5
+    ISSUER_UNREACHABLE = 6
+
+
+class SignRefusal(Message):
+    """The request is not granted, in words for the person who joins."""
+
+    KIND = 0x12
+    code: SignRefusalCode
+    reason: Reason
+
+
+# --- membership ---------------------------------------------------------------------------------------------------
+
+
+class StateDigest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Which version of which slot somebody holds."""
+
+    publisher: NodeIdField
+    slot: Slot
+    version: Version
+
+
+class SignedState(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A `State` as its publisher signed it."""
+
+    body: Annotated[bytes, Meta(max_length=STATE_BYTES_MAX)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
+class StateDigests(Message):
+    """All that the sender holds, in as many messages as it takes; the receiver sends what is newer, asks for what it lacks."""
+
+    KIND = 0x20
+    digests: Annotated[list[StateDigest], Meta(max_length=4096)]
+
+
+class StateWants(Message):
+    """Send me these slots."""
+
+    KIND = 0x21
+    wants: Annotated[list[tuple[NodeIdField, Slot]], Meta(max_length=STATES_PER_MESSAGE_MAX)]
+
+
+class States(Message):
+    """Signed states, whoever published them."""
+
+    KIND = 0x22
+    states: Annotated[list[SignedState], Meta(max_length=STATES_PER_MESSAGE_MAX)]
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+
+class JobOpen(Message):
+    """The manifest of a job whose units will follow. Once per session and job."""
+
+    KIND = 0x30
+    manifest: Signed
+
+
+class FunctionData(Message):
+    """A pickled function of a job. Once per session, job and function."""
+
+    KIND = 0x31
+    job: JobIdField
+    data: Annotated[bytes, Meta(max_length=FUNCTION_BYTES_MAX)]
+
+
+class TrancheOpen(Message):
+    """A signed tranche some of whose units will follow. Once per session and tranche."""
+
+    KIND = 0x32
+    job: JobIdField
+    tranche: Signed
+
+
+class LeasedUnit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """One unit to run. `function` counts in the lease's own list."""
+
+    index: UnitIndex
+    attempt: AttemptNumber
+    function: Annotated[int, Meta(ge=0, lt=BATCH_UNITS_MAX)]
+    payload: Payload
+
+
+class LeaseGrant(Message):
+    """The receiver may run these units, all of one tranche.
+
+    What a lease refers to (job, tranche, functions) may arrive after it, on the other lane; it waits for that.
+    A duration, not a deadline: two nodes' clocks are never compared. `epoch` fences an owner that was replaced.
+    """
+
+    KIND = 0x33
+    job: JobIdField
+    epoch: U32
+    tranche: U32
+    duration_ms: Annotated[int, Meta(gt=0, le=DURATION_MS_MAX)]
+    functions: Annotated[list[DigestField], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
+    units: Annotated[list[LeasedUnit], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
+
+
+class ResultBatch(Message):
+    """Results of one job under one receipt: its leaves are those of `results` in their order."""
+
+    KIND = 0x34
+    job: JobIdField
+    receipt: Signed
+    results: Annotated[list[AttemptResult], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
+
+
+class AttemptsEnded(Message):
+    """Attempts that ended without a result (crashed, timed out, handed back, refused). Nobody signs for these."""
+
+    KIND = 0x35
+    job: JobIdField
+    epoch: U32
+    ends: Annotated[list[AttemptResult], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
+
+
+class Credit(Message):
+    """How much work of the receiver's the sender takes at a time: absolute windows over what is unanswered."""
+
+    KIND = 0x36
+    units: U32
+    payload_bytes: U63
+
+
+class Recall(Message):
+    """Forget these units: end them where they run, answer nothing for those not answered yet. No indices: the whole job."""
+
+    KIND = 0x37
+    job: JobIdField
+    epoch: U32
+    indices: Annotated[list[UnitIndex], Meta(max_length=4096)]
+
+
+PEER: Final = Channel(
+    "peer",
+    [
+        Hello, Slice, Ping, Pong, Close,
+        SignRequest, SignGrant, SignRefusal,
+        StateDigests, StateWants, States,
+        JobOpen, FunctionData, TrancheOpen, LeaseGrant, ResultBatch, AttemptsEnded, Credit, Recall,
+    ],
+    FRAME_BYTES_MAX,
+)  # fmt: skip

@@ -123,6 +123,4 @@ class FrameReader:
 def _bad_length(size: int, bound: int) -> RemoteProtocolError:
     if size > bound:
         return FrameTooLarge(f"peer announced a frame of {size} bytes, {bound} are allowed")
-    return MalformedMessage(
-        f"peer announced a frame of {size} bytes, a header alone has {FRAME_HEADER_BYTES}"
-    )
+    return MalformedMessage(f"peer announced a frame of {size} bytes, a header alone has {FRAME_HEADER_BYTES}")

@@ -45,7 +45,7 @@ class Record(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 # --- jobs ---------------------------------------------------------------------------------------------------------
 
 
-class Policy(Record):
+class Policy(Record, frozen=True):
     """How a job's units become results.
 
     `replicas` and `quorum` 0 mean the default trust: one copy from nodes of the submitter's own operator or with the
@@ -59,7 +59,7 @@ class Policy(Record):
     pure: bool = True
 
 
-class Needs(Record):
+class Needs(Record, frozen=True):
     """What one unit asks of the node that runs it. `python` is `major.minor`, since code is shipped as bytecode."""
 
     cpu_milli: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
@@ -68,7 +68,7 @@ class Needs(Record):
     python: Annotated[str, Meta(max_length=16)] = ""
 
 
-class Manifest(Record):
+class Manifest(Record, frozen=True):
     """What a job is. Signed by the submitter's node in `Domain.MANIFEST`; its bytes name the job."""
 
     mesh: MeshIdField
@@ -81,7 +81,7 @@ class Manifest(Record):
     needs: Needs
 
 
-class Tranche(Record):
+class Tranche(Record, frozen=True):
     """The digests of units `first` to `first + n - 1` of a job. Signed by the submitter's node in `Domain.TRANCHE`."""
 
     job: JobIdField
@@ -106,7 +106,7 @@ class CageLevel(IntEnum):
     STRICT = 3
 
 
-class Receipt(Record):
+class Receipt(Record, frozen=True):
     """What an executor vouches for: a Merkle root over its results (merkle.py). Signed in `Domain.RECEIPT`."""
 
     job: JobIdField
@@ -136,14 +136,14 @@ class Phase(IntEnum):
     LEFT = 3
 
 
-class Version(Record, order=True):
+class Version(Record, frozen=True, order=True):
     """Newer versions win. `epoch` is the publisher's persisted boot counter, so that a restart always wins."""
 
     epoch: U32
     sequence: U32
 
 
-class State(Record):
+class State(Record, frozen=True):
     """One register of one node. Signed by `publisher` in `Domain.STATE`; `content` is the slot's own record."""
 
     mesh: MeshIdField
@@ -153,7 +153,7 @@ class State(Record):
     content: bytes
 
 
-class Core(Record):
+class Core(Record, frozen=True):
     """Who a node is and where it listens. `certificates` are its own and, unless the root signed it, its issuer's."""
 
     certificates: Annotated[list[CertificateDer], Meta(min_length=1, max_length=2)]
@@ -162,7 +162,7 @@ class Core(Record):
     release: Annotated[str, Meta(max_length=32)]
 
 
-class Gpu(Record):
+class Gpu(Record, frozen=True):
     """One GPU as its driver names it."""
 
     uuid: Name
@@ -170,7 +170,7 @@ class Gpu(Record):
     memory_bytes: U63
 
 
-class Offer(Record):
+class Offer(Record, frozen=True):
     """What a node lends. Every figure is a hint that measured units correct."""
 
     phase: Phase

@@ -1,0 +1,1 @@
+"""What users import: `Mesh`, a `concurrent.futures.Executor` over a mesh of machines."""

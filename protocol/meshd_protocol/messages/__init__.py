@@ -1,1 +1,1 @@
-"""The messages of each channel: between nodes (peer), a program and its daemon (local), a daemon and its workers (worker)."""
+"""The messages of each channel: peer (between nodes), local (program and daemon), worker (daemon and worker)."""

@@ -18,9 +18,7 @@ class AttemptStatus(IntEnum):
     RAISED = 1  # the function raised; `value` is the encoded exception: an outcome like any other
     CRASHED = 2  # the worker died while it ran this unit; `detail` says how
     TIMED_OUT = 3  # it ran longer than the policy allows and was ended
-    HANDED_BACK = (
-        4  # it was not started: the executor drains, lost the worker before, or was told to forget it
-    )
+    HANDED_BACK = 4  # it was not started: the executor drains, lost the worker before, or was told to forget it
     REFUSED = 5  # it will not be started here; `detail` says why
 
 

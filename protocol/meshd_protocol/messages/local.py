@@ -22,7 +22,7 @@ from meshd_protocol.messages.peer import Reason
 from meshd_protocol.records import U32, Name, Needs, Policy, UnitIndex
 
 
-class ClientHello(Message):
+class ClientHello(Message, frozen=True):
     """First frame of a program."""
 
     KIND = 0x40
@@ -30,7 +30,7 @@ class ClientHello(Message):
     client: Name
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True):
     """The daemon's answer to `ClientHello`."""
 
     KIND = 0x41
@@ -41,7 +41,7 @@ class Welcome(Message):
     release: Name
 
 
-class OpenJob(Message):
+class OpenJob(Message, frozen=True):
     """Start a job on this stream. `detached`: it outlives the connection, and its results wait for `AttachJob`."""
 
     KIND = 0x42
@@ -51,14 +51,14 @@ class OpenJob(Message):
     detached: bool
 
 
-class JobOpened(Message):
+class JobOpened(Message, frozen=True):
     """The job has a manifest, and this daemon has it. Units may be sent before this arrives."""
 
     KIND = 0x43
     job: JobIdField
 
 
-class DefineFunction(Message):
+class DefineFunction(Message, frozen=True):
     """The program's name `number` for a pickled function, on this stream."""
 
     KIND = 0x44
@@ -73,7 +73,7 @@ class SubmittedUnit(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     payload: Payload
 
 
-class SubmitUnits(Message):
+class SubmitUnits(Message, frozen=True):
     """More units for the stream's job, in order."""
 
     KIND = 0x45
@@ -89,27 +89,27 @@ class Outcome(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, 
     detail: Detail = ""
 
 
-class UnitsEnded(Message):
+class UnitsEnded(Message, frozen=True):
     """Units of the stream's job that ended, in the order of their ends."""
 
     KIND = 0x46
     outcomes: Annotated[list[Outcome], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
 
 
-class CancelUnits(Message):
+class CancelUnits(Message, frozen=True):
     """These units are not wanted any more; each ends as CANCELLED unless it ended already."""
 
     KIND = 0x47
     indices: Annotated[list[UnitIndex], Meta(min_length=1, max_length=4096)]
 
 
-class CloseJob(Message):
+class CloseJob(Message, frozen=True):
     """No more units will come. The job ends when its last unit does."""
 
     KIND = 0x48
 
 
-class JobEnded(Message):
+class JobEnded(Message, frozen=True):
     """Nothing more will be said on this stream."""
 
     KIND = 0x49
@@ -117,14 +117,14 @@ class JobEnded(Message):
     reason: Reason
 
 
-class AttachJob(Message):
+class AttachJob(Message, frozen=True):
     """Tell me, on this stream, all outcomes of this job: those that wait and those to come."""
 
     KIND = 0x4A
     job: JobIdField
 
 
-class CancelJob(Message):
+class CancelJob(Message, frozen=True):
     """Cancel every unit of a job. Answered with `Answer`."""
 
     KIND = 0x4B
@@ -141,7 +141,7 @@ class Question(IntEnum):
     WHY = 5
 
 
-class Ask(Message):
+class Ask(Message, frozen=True):
     """A question. `job` and `index` where the question is about one."""
 
     KIND = 0x4C
@@ -150,7 +150,7 @@ class Ask(Message):
     index: Annotated[int, Meta(ge=-1)] = -1
 
 
-class Answer(Message):
+class Answer(Message, frozen=True):
     """JSON text in UTF-8."""
 
     KIND = 0x4D
@@ -169,7 +169,7 @@ class DenialCode(IntEnum):
     PROTOCOL = 7
 
 
-class Denial(Message):
+class Denial(Message, frozen=True):
     """The request on this stream is refused; on stream 0, the whole connection is, and it closes."""
 
     KIND = 0x4E

@@ -34,7 +34,7 @@ class Lane(IntEnum):
     BULK = 1
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First frame of both sides, the server's first. `issuer` is the certificate that signed the sender's, or empty."""
 
     KIND = 0x01
@@ -44,8 +44,8 @@ class Hello(Message):
     wall_ms: U63
 
 
-class Slice(Message):
-    """A part of a message too large for one frame; the stream id tells messages apart. The first one says kind and size."""
+class Slice(Message, frozen=True):
+    """A part of a message too large for one frame; the stream id tells messages apart."""
 
     KIND = 0x02
     kind: Annotated[int, Meta(ge=0, le=255)]
@@ -54,19 +54,19 @@ class Slice(Message):
     data: Annotated[bytes, Meta(min_length=1, max_length=SLICE_BYTES_MAX)]
 
 
-class Ping(Message):
+class Ping(Message, frozen=True):
     """Answer with `Pong` on the same stream."""
 
     KIND = 0x03
 
 
-class Pong(Message):
+class Pong(Message, frozen=True):
     """Answer to `Ping`."""
 
     KIND = 0x04
 
 
-class Close(Message):
+class Close(Message, frozen=True):
     """The sender hangs up after this frame, and says why."""
 
     KIND = 0x05
@@ -77,7 +77,7 @@ class Close(Message):
 # --- admission ----------------------------------------------------------------------------------------------------
 
 
-class SignRequest(Message):
+class SignRequest(Message, frozen=True):
     """A certificate signing request (PKCS 10, DER) of a joiner or of a node that renews.
 
     The one thing an invite's holder may send. A seed that is not the invite's issuer relays it: it then fills
@@ -89,7 +89,7 @@ class SignRequest(Message):
     invite: Annotated[bytes, Meta(max_length=CERTIFICATE_BYTES_MAX)] = b""
 
 
-class SignGrant(Message):
+class SignGrant(Message, frozen=True):
     """The new certificate and, unless the root signed it, its issuer's."""
 
     KIND = 0x11
@@ -107,7 +107,7 @@ class SignRefusalCode(IntEnum):
     ISSUER_UNREACHABLE = 6
 
 
-class SignRefusal(Message):
+class SignRefusal(Message, frozen=True):
     """The request is not granted, in words for the person who joins."""
 
     KIND = 0x12
@@ -133,21 +133,21 @@ class SignedState(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
 
 
-class StateDigests(Message):
-    """All that the sender holds, in as many messages as it takes; the receiver sends what is newer, asks for what it lacks."""
+class StateDigests(Message, frozen=True):
+    """All that the sender holds; the receiver sends what is newer and asks for what it lacks."""
 
     KIND = 0x20
     digests: Annotated[list[StateDigest], Meta(max_length=4096)]
 
 
-class StateWants(Message):
+class StateWants(Message, frozen=True):
     """Send me these slots."""
 
     KIND = 0x21
     wants: Annotated[list[tuple[NodeIdField, Slot]], Meta(max_length=STATES_PER_MESSAGE_MAX)]
 
 
-class States(Message):
+class States(Message, frozen=True):
     """Signed states, whoever published them."""
 
     KIND = 0x22
@@ -157,14 +157,14 @@ class States(Message):
 # --- jobs ---------------------------------------------------------------------------------------------------------
 
 
-class JobOpen(Message):
+class JobOpen(Message, frozen=True):
     """The manifest of a job whose units will follow. Once per session and job."""
 
     KIND = 0x30
     manifest: Signed
 
 
-class FunctionData(Message):
+class FunctionData(Message, frozen=True):
     """A pickled function of a job. Once per session, job and function."""
 
     KIND = 0x31
@@ -172,7 +172,7 @@ class FunctionData(Message):
     data: Annotated[bytes, Meta(max_length=FUNCTION_BYTES_MAX)]
 
 
-class TrancheOpen(Message):
+class TrancheOpen(Message, frozen=True):
     """A signed tranche some of whose units will follow. Once per session and tranche."""
 
     KIND = 0x32
@@ -189,7 +189,7 @@ class LeasedUnit(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     payload: Payload
 
 
-class LeaseGrant(Message):
+class LeaseGrant(Message, frozen=True):
     """The receiver may run these units, all of one tranche.
 
     What a lease refers to (job, tranche, functions) may arrive after it, on the other lane; it waits for that.
@@ -205,7 +205,7 @@ class LeaseGrant(Message):
     units: Annotated[list[LeasedUnit], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
 
 
-class ResultBatch(Message):
+class ResultBatch(Message, frozen=True):
     """Results of one job under one receipt: its leaves are those of `results` in their order."""
 
     KIND = 0x34
@@ -214,7 +214,7 @@ class ResultBatch(Message):
     results: Annotated[list[AttemptResult], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
 
 
-class AttemptsEnded(Message):
+class AttemptsEnded(Message, frozen=True):
     """Attempts that ended without a result (crashed, timed out, handed back, refused). Nobody signs for these."""
 
     KIND = 0x35
@@ -223,7 +223,7 @@ class AttemptsEnded(Message):
     ends: Annotated[list[AttemptResult], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
 
 
-class Credit(Message):
+class Credit(Message, frozen=True):
     """How much work of the receiver's the sender takes at a time: absolute windows over what is unanswered."""
 
     KIND = 0x36
@@ -231,8 +231,8 @@ class Credit(Message):
     payload_bytes: U63
 
 
-class Recall(Message):
-    """Forget these units: end them where they run, answer nothing for those not answered yet. No indices: the whole job."""
+class Recall(Message, frozen=True):
+    """Forget these units: end them where they run, answer for none of them. No indices: the whole job."""
 
     KIND = 0x37
     job: JobIdField

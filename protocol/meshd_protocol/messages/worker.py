@@ -17,7 +17,7 @@ from meshd_protocol.records import U32, U63
 FunctionNumber = Annotated[int, Meta(ge=0, lt=JOB_FUNCTIONS_MAX)]
 
 
-class LoadFunction(Message):
+class LoadFunction(Message, frozen=True):
     """The daemon's name `number` for a pickled function, in this worker. Unpickled when a unit first needs it."""
 
     KIND = 0x60
@@ -33,7 +33,7 @@ class WorkUnit(Struct, frozen=True, array_like=True, forbid_unknown_fields=True,
     payload: Payload
 
 
-class RunUnits(Message):
+class RunUnits(Message, frozen=True):
     """Run these in order."""
 
     KIND = 0x61
@@ -50,21 +50,21 @@ class WorkResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     detail: Detail = ""
 
 
-class UnitsRun(Message):
+class UnitsRun(Message, frozen=True):
     """Results, not later than a few ms after the first of them was there."""
 
     KIND = 0x62
     results: Annotated[list[WorkResult], Meta(min_length=1, max_length=BATCH_UNITS_MAX)]
 
 
-class Forget(Message):
+class Forget(Message, frozen=True):
     """Functions that will not be called again."""
 
     KIND = 0x63
     numbers: Annotated[list[FunctionNumber], Meta(min_length=1, max_length=4096)]
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """The worker has started. `uid` is what it runs as."""
 
     KIND = 0x64

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
-
-from meshd_node.core.submitter import Submitter
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,4 @@ class Wake:
     at: float
 
 
-Effect: TypeAlias = (
-    StartWorker | EndWorker | RunOn | ReportResults | ReportEnds | GrantCredit | Drained | Wake
-)
+Effect: TypeAlias = StartWorker | EndWorker | RunOn | ReportResults | ReportEnds | GrantCredit | Drained | Wake

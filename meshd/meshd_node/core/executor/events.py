@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.worker import WorkResult
-
-from meshd_node.core.submitter import Submitter
 
 
 class LeasedWork(NamedTuple):
     """One attempt of a unit that this node may run."""
 
-    index: int
+    unit: int
     attempt: int
     function: Digest
     payload: bytes

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from meshd_protocol.certificates import Certified
 from meshd_protocol.ids import NodeId
-from meshd_protocol.messages.peer import States, StateDigests, StateWants
+from meshd_protocol.messages.peer import StateDigests, States, StateWants
 from meshd_protocol.records import Core, Offer, Version
 
 

@@ -78,6 +78,4 @@ class Tick:
     """The time that the last `Wake` named has come."""
 
 
-Event: TypeAlias = (
-    PeerUp | PeerDown | DialFailed | DigestsArrived | WantsArrived | StatesArrived | Published | Tick
-)
+Event: TypeAlias = PeerUp | PeerDown | DialFailed | DigestsArrived | WantsArrived | StatesArrived | Published | Tick

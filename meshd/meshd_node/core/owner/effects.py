@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshd_node.core.owner.journal import Entry
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.local import Outcome
-
-from meshd_node.core.owner.journal import Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.records import Needs, Offer, Policy
-
-from meshd_node.core.submitter import Submitter
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,4 @@ class FinishedEntry:
     state: str
 
 
-Entry: TypeAlias = (
-    JobEntry | TrancheEntry | LeaseEntry | VerdictEntry | FailureEntry | ClosedEntry | FinishedEntry
-)
+Entry: TypeAlias = JobEntry | TrancheEntry | LeaseEntry | VerdictEntry | FailureEntry | ClosedEntry | FinishedEntry

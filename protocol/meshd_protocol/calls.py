@@ -1,4 +1,4 @@
-"""The form of a unit's payload: one byte that says how to call, then the pickled arguments. Spec: 07-jobs.md, section 3.
+"""A unit's payload: one byte that says how to call, then the pickled arguments. Spec: 07-jobs.md, section 3.
 
 Only a worker unpickles a payload; to everybody else it is bytes with a digest.
 """

@@ -1,4 +1,4 @@
-"""Every bound of the protocol with its arithmetic. Spec: 03-limits.md. A bound is checked before anything is buffered."""
+"""Every bound of the protocol with its arithmetic, checked before anything is buffered. Spec: 03-limits.md."""
 
 from typing import Final
 

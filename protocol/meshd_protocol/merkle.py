@@ -1,4 +1,4 @@
-"""The Merkle tree of a receipt: its leaves are results, its root is what the executor signs. Spec: 06-records.md, section 4.
+"""The Merkle tree of a receipt: its leaves are results, its root is signed. Spec: 06-records.md, section 4.
 
 Leaves and inner nodes are hashed with different prefixes, so that neither passes for the other (RFC 6962, section 2.1).
 An odd node at the end of a level moves up as it is.

@@ -22,7 +22,7 @@ class MemberState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node of the mesh. `since`: when it entered this state here (the clock of `now`). `offer`: None until it came."""
+    """One node of the mesh, in this state since `since` (the clock of `now`). `offer` is None until it came."""
 
     node: NodeId
     state: MemberState

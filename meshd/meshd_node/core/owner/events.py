@@ -23,7 +23,7 @@ class JobAccepted:
 
 @dataclass(frozen=True, slots=True)
 class UnitsSubmitted:
-    """A signed tranche: units `first` … `first + len(payloads) - 1`. `functions[i]` and `payloads[i]` belong together."""
+    """A signed tranche: unit `first + i` calls `functions[i]` with `payloads[i]`."""
 
     job: JobId
     tranche: int

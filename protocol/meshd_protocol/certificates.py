@@ -20,7 +20,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Certified:
-    """What a node's verified chain proves. Times are seconds since 1970, UTC; `chain` is its own DER, then its issuer's."""
+    """What a node's verified chain proves. Times are seconds since 1970, UTC; `chain` is its DERs, its own first."""
 
     mesh: MeshId
     node: NodeId

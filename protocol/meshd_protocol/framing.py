@@ -1,4 +1,4 @@
-"""Frames, `length u32 | kind u8 | stream u32 | body` in big-endian; `length` counts what follows it. Spec: 05-framing.md.
+"""Frames: `length u32 | kind u8 | stream u32 | body`, big-endian; `length` counts the rest. Spec: 05-framing.md.
 
 A channel is a closed table of message kinds: a frame of another channel's kind is the peer's fault, not a surprise.
 """

@@ -63,6 +63,10 @@ class CertificateRefused(RemoteProtocolError):
     close_code = CloseCode.NOT_ALLOWED
 
 
+class CertificateOutOfDate(CertificateRefused):
+    """A certificate has ended or has not begun, by this machine's clock."""
+
+
 class NotAllowed(RemoteProtocolError):
     """The peer lacks the role for what it asks."""
 

@@ -36,6 +36,9 @@ JOB_UNITS_MAX: Final = 10_000_000
 REPLICAS_MAX: Final = 16
 ATTEMPTS_MAX: Final = 32
 FUNCTION_BYTES_MAX: Final = UNIT_BYTES_MAX
+# An executor keeps a job's newest tranches, up to this many digests (1 MiB), and the owner knows it: it sends an older
+# one again before it leases from it.
+DIGESTS_KEPT: Final = 32_768
 # Functions of one job: an Executor sees few, and each costs its bytes on every executor.
 JOB_FUNCTIONS_MAX: Final = 65_536
 NAME_CHARS_MAX: Final = 200
@@ -52,6 +55,10 @@ CERTIFICATE_BYTES_MAX: Final = 2 * KIB
 # `core` has two certificates (4 KiB at most) and up to 16 addresses of 80 characters.
 STATE_BYTES_MAX: Final = 6 * KIB
 STATES_PER_MESSAGE_MAX: Final = 128
+# A digest has 32 bytes: 4096 of them fill one message of 128 KiB.
+STATE_DIGESTS_MAX: Final = 4096
+# A full view of this size takes 3 to 10 MB; larger meshes need a sampled one.
+MEMBERS_MAX: Final = 10_000
 ADDRESSES_MAX: Final = 16
 ADDRESS_CHARS_MAX: Final = 80
 GPUS_MAX: Final = 64
@@ -60,12 +67,19 @@ OPERATOR_CHARS_MAX: Final = 64
 # Certificates are backdated, and clocks of one mesh may differ by this much.
 CLOCK_SKEW_S: Final = 120
 BACKDATE_S: Final = 300
+# A node's certificate is renewed at a third of its life, so an issuer may be away for 60 days before a node is cut off.
+NODE_CERTIFICATE_S: Final = 90 * 24 * 3_600
+# An issuer's certificate needs the root key to be renewed, which may lie in a safe: five years.
+ISSUER_CERTIFICATE_S: Final = 5 * 365 * 24 * 3_600
 
 # --- tokens -------------------------------------------------------------------------------------------------------
 
 TOKEN_CHARS_MAX: Final = 8 * KIB
 SEEDS_MAX: Final = 8
 INVITE_USES_MAX: Final = 10_000
+# An invite is a secret that lies in shells' histories and chats: a day by default, a month at most.
+INVITE_TTL_S: Final = 24 * 3_600
+INVITE_TTL_S_MAX: Final = 30 * 24 * 3_600
 
 # --- values -------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ class Domain(Enum):
     TRANCHE = b"meshd/sign/tranche/1\0"
     RECEIPT = b"meshd/sign/receipt/1\0"
     STATE = b"meshd/sign/state/1\0"
+    ADMISSION = b"meshd/sign/admission/1\0"
 
 
 class Signed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -15,16 +15,14 @@ from meshd_protocol.limits import (
     FRAME_BYTES_MAX,
     FUNCTION_BYTES_MAX,
     MESSAGE_BYTES_MAX,
-    REASON_CHARS_MAX,
     SLICE_BYTES_MAX,
     STATE_BYTES_MAX,
+    STATE_DIGESTS_MAX,
     STATES_PER_MESSAGE_MAX,
 )
-from meshd_protocol.messages.attempts import AttemptResult, Payload
+from meshd_protocol.messages.attempts import AttemptResult, Payload, Reason
 from meshd_protocol.records import U32, U63, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
 from meshd_protocol.signing import Signed
-
-Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 
 
 class Lane(IntEnum):
@@ -137,7 +135,7 @@ class StateDigests(Message, frozen=True):
     """All that the sender holds; the receiver sends what is newer and asks for what it lacks."""
 
     KIND = 0x20
-    digests: Annotated[list[StateDigest], Meta(max_length=4096)]
+    digests: Annotated[list[StateDigest], Meta(max_length=STATE_DIGESTS_MAX)]
 
 
 class StateWants(Message, frozen=True):

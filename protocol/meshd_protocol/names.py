@@ -63,7 +63,10 @@ class NodeName:
 
 @dataclass(frozen=True, slots=True)
 class IssuerName:
-    """What an issuer's certificate says: on which node it is asked, what it may grant, whose nodes it may revoke."""
+    """What an issuer's certificate says: on which node it is asked, and what it may grant.
+
+    It may revoke nodes of the operators that it may make, and of those in `revokes`.
+    """
 
     mesh: MeshId
     node: NodeId
@@ -79,6 +82,10 @@ class IssuerName:
     def may_grant(self, operator: str, roles: frozenset[Role]) -> bool:
         """Whether the root let this issuer make such a node."""
         return operator in self.operators and roles <= self.roles
+
+    def may_revoke(self, operator: str) -> bool:
+        """Whether its word ends the certificates of this operator's nodes."""
+        return operator in self.operators or operator in self.revokes
 
     def uri(self) -> str:
         """Its one spelling."""

@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from meshd_protocol.errors import LocalProtocolError, MalformedToken
 from meshd_protocol.ids import KEY_BYTES, MeshId, mesh_id
-from meshd_protocol.limits import SEEDS_MAX, TOKEN_CHARS_MAX
+from meshd_protocol.limits import OPERATOR_CHARS_MAX, SEEDS_MAX, TOKEN_CHARS_MAX
 from meshd_protocol.records import Address, CertificateDer, Record
 
 PREFIX: Final = "meshd1-"
@@ -32,8 +32,12 @@ _ASK_AGAIN: Final = "copy it again from where it was printed"
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a joiner needs: whom to believe, whom to ask, and the invite with its key (32 secret bytes)."""
+    """What a joiner needs: whom to believe, whom to ask, and the invite with its key (32 secret bytes).
 
+    `name` is what people call the mesh; it proves nothing.
+    """
+
+    name: str
     root_key: bytes
     seeds: tuple[str, ...]
     invite: bytes
@@ -56,6 +60,7 @@ class Token:
 
 
 class _Body(Record, frozen=True):
+    name: Annotated[str, Meta(min_length=1, max_length=OPERATOR_CHARS_MAX)]
     root_key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     key: Annotated[bytes, Meta(min_length=KEY_BYTES, max_length=KEY_BYTES)]
     seeds: Annotated[list[Address], Meta(min_length=1, max_length=SEEDS_MAX)]
@@ -69,7 +74,7 @@ _DECODER: Final = msgspec.msgpack.Decoder(_Body)
 
 def encode_token(token: Token) -> str:
     """Print a token. Raise `LocalProtocolError` if it breaks a bound: no token that we print may be refused."""
-    body = _ENCODER.encode(_Body(token.root_key, token.key, list(token.seeds), token.issuer, token.invite))
+    body = _ENCODER.encode(_Body(token.name, token.root_key, token.key, list(token.seeds), token.issuer, token.invite))
     try:
         _DECODER.decode(body)
     except msgspec.ValidationError as error:
@@ -90,7 +95,7 @@ def decode_token(text: str) -> Token:
         read = _DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedToken(f"the invite token is whole but not understood ({error}): ask for a new one") from error
-    return Token(read.root_key, tuple(read.seeds), read.invite, read.issuer, read.key)
+    return Token(read.name, read.root_key, tuple(read.seeds), read.invite, read.issuer, read.key)
 
 
 def _unwrap(text: str) -> bytes:

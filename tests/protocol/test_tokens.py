@@ -13,7 +13,9 @@ from meshd_protocol.ids import mesh_id
 from meshd_protocol.limits import CERTIFICATE_BYTES_MAX, SEEDS_MAX, TOKEN_CHARS_MAX
 from meshd_protocol.tokens import Token, decode_token, encode_token
 
-TOKEN = Token(bytes(range(32)), ("10.0.0.1:7423", "[2001:db8::1]:7423"), b"invite" * 80, b"issuer" * 80, b"k" * 32)
+TOKEN = Token(
+    "lab", bytes(range(32)), ("10.0.0.1:7423", "[2001:db8::1]:7423"), b"invite" * 80, b"issuer" * 80, b"k" * 32
+)
 TEXT = encode_token(TOKEN)
 
 
@@ -41,7 +43,12 @@ def test_secret_key_is_not_shown_in_logs() -> None:
 
 def test_largest_token_fits_its_bound() -> None:
     largest = Token(
-        bytes(32), ("a" * 80,) * SEEDS_MAX, bytes(CERTIFICATE_BYTES_MAX), bytes(CERTIFICATE_BYTES_MAX), bytes(32)
+        "ü" * 64,
+        bytes(32),
+        ("a" * 80,) * SEEDS_MAX,
+        bytes(CERTIFICATE_BYTES_MAX),
+        bytes(CERTIFICATE_BYTES_MAX),
+        bytes(32),
     )
 
     assert len(encode_token(largest)) <= TOKEN_CHARS_MAX
@@ -51,7 +58,7 @@ def test_largest_token_fits_its_bound() -> None:
 @pytest.mark.parametrize("seeds", [(), ("a:1",) * (SEEDS_MAX + 1), ("a" * 81,), ("",)])
 def test_no_token_is_printed_that_would_be_refused(seeds: tuple[str, ...]) -> None:
     with pytest.raises(LocalProtocolError, match="token"):
-        encode_token(Token(TOKEN.root_key, seeds, TOKEN.invite, TOKEN.issuer, TOKEN.key))
+        encode_token(Token(TOKEN.name, TOKEN.root_key, seeds, TOKEN.invite, TOKEN.issuer, TOKEN.key))
 
 
 @pytest.mark.parametrize("end", [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 100, len(TEXT) - 1])
@@ -87,7 +94,7 @@ def test_other_texts_are_called_what_they_are(text: str) -> None:
     assert "not an invite token" in refused(text) or "cut short" in refused(text)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91" * 2000, msgspec.msgpack.encode([b"", b"", [], b"", b""])])
+@pytest.mark.parametrize("body", [b"", b"\xc0", b"\x91" * 2000, msgspec.msgpack.encode(["", b"", b"", [], b"", b""])])
 def test_whole_token_with_a_foreign_body_is_refused(body: bytes) -> None:
     """Its checks hold, so nobody mistyped it: somebody made it so."""
     data = tokens._header(len(body)) + body + tokens._check(body)

@@ -5,9 +5,10 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-from meshd_protocol.limits import TRACEBACK_CHARS_MAX, UNIT_BYTES_MAX
+from meshd_protocol.limits import REASON_CHARS_MAX, TRACEBACK_CHARS_MAX, UNIT_BYTES_MAX
 
 Payload = Annotated[bytes, Meta(max_length=UNIT_BYTES_MAX)]
+Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
 Detail = Annotated[str, Meta(max_length=TRACEBACK_CHARS_MAX)]
 
 

@@ -17,8 +17,7 @@ from meshd_protocol.limits import (
     JOB_FUNCTIONS_MAX,
     LOCAL_FRAME_BYTES_MAX,
 )
-from meshd_protocol.messages.attempts import Detail, Payload, UnitStatus
-from meshd_protocol.messages.peer import Reason
+from meshd_protocol.messages.attempts import Detail, Payload, Reason, UnitStatus
 from meshd_protocol.records import U32, Name, Needs, Policy, UnitIndex
 
 

@@ -1,0 +1,22 @@
+"""Exit codes, as data: sysexits.h, so that scripts can tell a typing error from a daemon that is not there."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a verb's end means."""
+
+    OK = 0
+    FAILED = 1  # the verb worked, and what it did failed: a job with failed units
+    USAGE = 64
+    DATA = 65
+    NO_INPUT = 66
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    CANT_CREATE = 73
+    IO = 74
+    TEMPORARY = 75
+    PROTOCOL = 76
+    NO_PERMISSION = 77
+    CONFIG = 78
+    INTERRUPTED = 130

@@ -1,0 +1,72 @@
+"""The script `meshd`: finds the verb, turns every error into one line and an exit code."""
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+
+from meshd_node import __version__
+from meshd_node.cli.exits import Exit
+from meshd_node.errors import MeshdError
+
+# In the order in which one needs them.
+_VERBS: Final = ("demo", "init", "invite", "join", "up", "status", "peers", "jobs", "job", "cancel")
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module when the verb is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"meshd_node.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="meshd")
+def _meshd() -> None:
+    """Pool the machines you own, run Python on them, and trust the answer.
+
+    Begin with `meshd demo`. A mesh of your own: `meshd init` and `meshd up` on the first machine, `meshd invite` there,
+    and `meshd join TOKEN` and `meshd up` on every other one.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one verb and leave with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one verb; return its exit code. Errors are one line on standard error, with what to do next."""
+    try:
+        code = _meshd.main(arguments, prog_name="meshd", standalone_mode=False)
+    except click.ClickException as error:
+        _complain(error.format_message(), "meshd --help" if not isinstance(error, click.UsageError) else _help_for(error))
+        return Exit.USAGE
+    except click.Abort:
+        return Exit.INTERRUPTED
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except MeshdError as error:
+        _complain(str(error), error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain about the pipe once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    return Exit.OK if code is None else int(code)
+
+
+def _help_for(error: click.UsageError) -> str:
+    return f"see {error.ctx.command_path} --help" if error.ctx is not None else "see meshd --help"
+
+
+def _complain(text: str, hint: str) -> None:
+    print(f"meshd: {text}" + (f" ({hint})" if hint else ""), file=sys.stderr)

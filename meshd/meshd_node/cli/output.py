@@ -1,0 +1,42 @@
+"""What the verbs print: results on standard output, everything else on standard error."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+# Wide enough for every listing when the output is not a terminal, where there is no width to wrap at.
+_PIPE_COLUMNS = 200
+
+
+class Output:
+    """Where a verb prints."""
+
+    def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+
+    def line(self, text: str) -> None:
+        """Print a result."""
+        print(text, file=self._out, flush=True)
+
+    def note(self, text: str) -> None:
+        """Print something for the person, which a pipe does not want."""
+        print(text, file=self._err, flush=True)
+
+    def json(self, value: object) -> None:
+        """Print a result for programs."""
+        self.line(json.dumps(value, indent=2))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a listing for people. The first column is never cut."""
+        width = None if self._out.isatty() else _PIPE_COLUMNS
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for number, column in enumerate(columns):
+            table.add_column(column, no_wrap=number == 0, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        Console(file=self._out, width=width, highlight=False, markup=False).print(table)

@@ -1,0 +1,36 @@
+"""`meshd status`: what this machine's daemon says of itself."""
+
+import time
+
+import click
+
+from meshd_node.cli.daemon import ask
+from meshd_node.cli.output import Output
+from meshd_node.cli.text import table_of
+from meshd_protocol.messages.local import Question
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> int:
+    """Show this node: its mesh, its state, its certificate."""
+    return status(Output(), as_json=as_json)
+
+
+def status(output: Output, *, as_json: bool) -> int:
+    """Ask the daemon and print."""
+    found = table_of(ask(Question.STATUS))
+    if as_json:
+        output.json(found)
+        return 0
+    days = int((float(str(found["certificate_expires"])) - time.time()) // 86_400)
+    output.line(f"node      {found['name']} ({found['node']})")
+    output.line(f"mesh      {found['mesh_name']} ({found['mesh']})")
+    output.line(f"state     {found['state']}, {found['peers']} other nodes alive")
+    output.line(f"operator  {found['operator']}")
+    output.line(f"roles     {', '.join(found['roles'])}")
+    if found["voters"] == "nodes":
+        output.line("trust     one operator only: replicas are compared between nodes, not between operators")
+    output.line(f"work      {found['isolation']}")
+    output.line(f"version   {found['version']}, certificate valid for {days} days")
+    return 0

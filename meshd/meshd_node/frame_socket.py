@@ -1,0 +1,108 @@
+"""A non-blocking socket between two processes of one machine that carries one channel's frames.
+
+Frames are appended and leave together: `flush` sends inline what the kernel takes, a writer task the rest. No task,
+scope or queue is made for a message.
+"""
+
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from meshd_protocol.framing import Channel, FrameReader, Message
+
+# One read. Larger reads cost the kernel a copy that falls out of the cache; smaller ones cost wake-ups.
+_READ_BYTES: Final = 256 * 1024
+
+Batch = list[tuple[Message, int]]
+
+
+class FrameSocket:
+    """One connected stream socket. Not safe to use after `run` has returned or raised."""
+
+    def __init__(self, sock: socket.socket, channel: Channel) -> None:
+        """Take the socket over."""
+        sock.setblocking(False)
+        self._sock = sock
+        self._channel = channel
+        self._reader = FrameReader(channel.frame_bytes_max)
+        self._out = bytearray()
+        self._blocked = trio.Event()
+        self._drained = trio.Event()
+        self._closed = False
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that the other side has not taken yet."""
+        return len(self._out)
+
+    def send(self, message: Message, stream: int = 0) -> None:
+        """Queue a frame; it leaves with the next `flush`. Nothing happens on a closed socket."""
+        if not self._closed:
+            self._channel.append(self._out, message, stream)
+
+    def flush(self) -> None:
+        """Send what the kernel takes now; the writer task of `run` sends the rest. Never blocks, never raises."""
+        if self._closed or not self._out:
+            return
+        try:
+            sent = self._sock.send(self._out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._out.clear()  # the reader learns of it and ends `run`
+            return
+        del self._out[:sent]
+        if self._out:
+            self._blocked.set()
+
+    async def run(self, handle: Callable[[Batch], None]) -> None:
+        """Read until the end of the stream: one call of `handle` for all frames of one read.
+
+        Raises what the decoder raises (`RemoteProtocolError`) and what `handle` raises.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            await self._read(handle)
+            nursery.cancel_scope.cancel()
+
+    def close(self) -> None:
+        """Hang up. What is queued and was not flushed is lost."""
+        self._closed = True
+        self._out.clear()
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+
+    async def drained(self, below: int) -> None:
+        """Wait until fewer than `below` bytes are queued."""
+        while len(self._out) >= below:
+            self._drained = trio.Event()
+            await self._drained.wait()
+
+    async def _read(self, handle: Callable[[Batch], None]) -> None:
+        decode, reader, sock = self._channel.decode, self._reader, self._sock
+        while True:
+            try:
+                data = sock.recv(_READ_BYTES)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(sock)
+                continue
+            except ConnectionError:
+                return
+            if not data:
+                return
+            reader.feed(data)
+            batch = [(decode(frame), frame.stream) for frame in reader.frames()]
+            if batch:
+                handle(batch)
+            # A peer that always has more must not keep other tasks from running.
+            await trio.lowlevel.wait_readable(sock)
+
+    async def _write(self) -> None:
+        while True:
+            await self._blocked.wait()
+            self._blocked = trio.Event()
+            while self._out and not self._closed:
+                await trio.lowlevel.wait_writable(self._sock)
+                self.flush()
+            self._drained.set()

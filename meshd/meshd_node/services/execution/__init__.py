@@ -1,0 +1,1 @@
+"""The executor's shell: checks leases, feeds workers, signs receipts."""

@@ -1,0 +1,233 @@
+"""The service around the executor's machine. Spec: 07-jobs.md.
+
+It is entered synchronously (decision 0002): by links with leases, by the job service for this node's own units, by the
+worker pool with results, by its timer.
+"""
+
+from typing import Protocol, assert_never
+
+from meshd_protocol.certificates import Certified
+from meshd_protocol.ids import Digest, JobId, MeshId, NodeId
+from meshd_protocol.limits import BATCH_UNITS_MAX
+from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus
+from meshd_protocol.messages.peer import (
+    AttemptsEnded,
+    Credit,
+    FunctionData,
+    JobOpen,
+    LeaseGrant,
+    Recall,
+    TrancheOpen,
+)
+from meshd_protocol.messages.worker import WorkResult
+from meshd_protocol.records import Manifest
+
+from meshd_node.core.executor import effects, events
+from meshd_node.core.executor.events import LeasedWork
+from meshd_node.core.executor.machine import Executor
+from meshd_node.core.owner import effects as owner_effects
+from meshd_node.core.submitter import Submitter
+from meshd_node.exec.pool import WorkerPool
+from meshd_node.net.link import Link
+from meshd_node.seams import Seams
+from meshd_node.services.execution.admittance import Admittance
+from meshd_node.services.execution.functions import FunctionStore
+from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked
+from meshd_node.services.one_at_a_time import OneAtATime
+from meshd_node.services.receipts import sign_results
+from meshd_node.services.timer import Timer
+
+
+class OwnJobs(Protocol):
+    """This node's own owner, reached without a wire."""
+
+    def credit(self, node: NodeId, message: Credit) -> None:
+        """Windows for own units."""
+        ...
+
+    def own_results(self, job: JobId, epoch: int, results: list[AttemptResult]) -> None:
+        """Results of own units that ran here."""
+        ...
+
+    def attempts_ended(self, node: NodeId, message: AttemptsEnded) -> None:
+        """Own attempts that ended here without a result."""
+        ...
+
+
+class ExecutionService:
+    """Runs units of any owner on this node's workers."""
+
+    def __init__(
+        self, executor: Executor, me: Certified, mesh: MeshId, seams: Seams, admittance: Admittance
+    ) -> None:
+        self.executor = executor
+        self.functions = FunctionStore()
+        self._me = me
+        self._mesh = mesh
+        self._seams = seams
+        self._admittance = admittance
+        self._links: dict[NodeId, Link] = {}
+        self._intakes: dict[NodeId, Intake] = {}
+        self._handle = OneAtATime(self._apply)
+        self.timer = Timer(lambda: self._handle(events.Tick()))
+
+    def connect(self, pool: WorkerPool, jobs: OwnJobs, drained: "Drained") -> None:
+        """Hand in the parts that need this service themselves; then units of this node's own jobs are welcome."""
+        self._pool = pool
+        self._jobs = jobs
+        self._drained = drained
+        self._handle(events.OwnerUp(self._me.node))
+
+    # --- links ------------------------------------------------------------------------------------------------
+
+    def link_up(self, link: Link) -> None:
+        """A session with a node began; it may send work."""
+        node = link.peer.node
+        self._links[node] = link
+        self._intakes[node] = Intake(link.peer, self._mesh, self.functions)
+        if self._admittance.admits(link.peer):
+            self._handle(events.OwnerUp(node))
+
+    def link_down(self, link: Link) -> None:
+        """The session ended: nobody waits for its units."""
+        node = link.peer.node
+        if self._links.get(node) is link:
+            del self._links[node]
+            self._intakes.pop(node).close()
+            self._handle(events.OwnerLost(node))
+
+    def job_open(self, node: NodeId, message: JobOpen) -> None:
+        """An owner tells of a job."""
+        self._intakes[node].open_job(message)
+
+    def tranche_open(self, node: NodeId, message: TrancheOpen) -> None:
+        """An owner tells what its submitter signed for."""
+        self._intakes[node].open_tranche(message)
+
+    def function_data(self, node: NodeId, message: FunctionData) -> None:
+        """An owner sends a function; leases may have waited for it."""
+        for lease in self._intakes[node].add_function(message):
+            self.lease(node, lease)
+
+    def lease(self, node: NodeId, lease: LeaseGrant) -> None:
+        """An owner lets this node run units."""
+        match self._intakes[node].accept(lease):
+            case Accepted(manifest, work):
+                self._run(node, lease, manifest, work)
+            case HandBack():
+                self._give_back(node, lease, AttemptStatus.HANDED_BACK, "the job or tranche is not known here any more")
+            case Parked():
+                pass
+            case never:
+                assert_never(never)
+
+    def recall(self, node: NodeId, message: Recall) -> None:
+        """An owner does not want units any more."""
+        if not message.indices:
+            self._intakes[node].job_ended(message.job)
+        self._handle(events.Recalled(node, message.job, message.epoch, message.indices))
+
+    # --- this node's own jobs ---------------------------------------------------------------------------------
+
+    def own_function(self, job: JobId, digest: Digest, data: bytes) -> None:
+        """A function of an own job."""
+        self.functions.put(self._me.node, job, digest, data)
+
+    def own_lease(self, lease: owner_effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
+        """Own units to run here; this daemon signed them a moment ago."""
+        work = list(map(LeasedWork, lease.indices, lease.attempts, lease.functions, lease.payloads))
+        self._handle(events.LeaseArrived(self._me.node, lease.job, lease.epoch, submitter, timeout_ms, work))
+
+    def own_recall(self, recall: owner_effects.Recall) -> None:
+        """Own units that nobody wants any more."""
+        self._handle(events.Recalled(self._me.node, recall.job, recall.epoch, recall.indices))
+
+    def own_job_ended(self, job: JobId) -> None:
+        """An own job ended."""
+        self._handle(events.Recalled(self._me.node, job, 0, []))
+        self.functions.forget(self._me.node, job)
+
+    # --- workers ----------------------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: int) -> None:
+        """A worker can take units."""
+        self._handle(events.WorkerReady(worker))
+
+    def worker_ran(self, worker: int, results: list[WorkResult]) -> None:
+        """A worker finished units or gives some back."""
+        self._handle(events.WorkerRan(worker, results))
+
+    def worker_ended(self, worker: int, running: int | None, reason: str) -> None:
+        """A worker is gone."""
+        self._handle(events.WorkerEnded(worker, running, reason))
+
+    def drain(self, until: float) -> None:
+        """Take nothing new; finish what runs until then."""
+        self._handle(events.DrainBegan(until))
+
+    # --- the machine ------------------------------------------------------------------------------------------
+
+    def _run(self, node: NodeId, lease: LeaseGrant, manifest: Manifest, work: list[LeasedWork]) -> None:
+        refusal = self._admittance.refusal(self._links[node].peer, manifest)
+        if refusal:
+            self._give_back(node, lease, AttemptStatus.REFUSED, refusal)
+            return
+        submitter = Submitter(manifest.submitter, manifest.uid)
+        self._handle(
+            events.LeaseArrived(node, lease.job, lease.epoch, submitter, manifest.policy.timeout_ms, work)
+        )
+
+    def _give_back(self, node: NodeId, lease: LeaseGrant, status: AttemptStatus, reason: str) -> None:
+        ends = [AttemptResult(unit.index, unit.attempt, status, b"", 0, reason) for unit in lease.units]
+        self._links[node].send(AttemptsEnded(lease.job, lease.epoch, ends))
+
+    def _apply(self, event: events.Event) -> None:
+        for effect in self.executor.handle(event, self._seams.monotonic()):
+            match effect:
+                case effects.RunOn(worker, job, serials, functions, payloads):
+                    self._pool.run(worker, job, serials, functions, payloads)
+                case effects.ReportResults():
+                    self._report_results(effect)
+                case effects.ReportEnds(owner, job, epoch, ends):
+                    self._report_ends(owner, job, epoch, ends)
+                case effects.GrantCredit(owner, units, payload_bytes):
+                    self._grant(owner, Credit(units, payload_bytes))
+                case effects.Wake(at):
+                    self.timer.set(at)
+                case effects.StartWorker(worker, submitter):
+                    self._pool.start(worker, submitter)
+                case effects.EndWorker(worker, reason):
+                    self._pool.end(worker, reason)
+                case effects.Drained():
+                    self._drained()
+                case _:
+                    assert_never(effect)
+
+    def _report_results(self, report: effects.ReportResults) -> None:
+        if report.owner == self._me.node:
+            self._jobs.own_results(report.job, report.epoch, report.results)
+        elif link := self._links.get(report.owner):
+            signer, me = self._seams.signer, self._me.node
+            link.send(sign_results(signer, me, report.owner, report.job, report.epoch, report.results))
+
+    def _report_ends(self, owner: NodeId, job: JobId, epoch: int, ends: list[AttemptResult]) -> None:
+        for start in range(0, len(ends), BATCH_UNITS_MAX):
+            message = AttemptsEnded(job, epoch, ends[start : start + BATCH_UNITS_MAX])
+            if owner == self._me.node:
+                self._jobs.attempts_ended(owner, message)
+            elif link := self._links.get(owner):
+                link.send(message)
+
+    def _grant(self, owner: NodeId, credit: Credit) -> None:
+        if owner == self._me.node:
+            self._jobs.credit(owner, credit)
+        elif link := self._links.get(owner):
+            link.send(credit)
+
+
+class Drained(Protocol):
+    """Called once when a drain is over."""
+
+    def __call__(self) -> None:
+        """Nothing runs here any more."""
+        ...

@@ -1,0 +1,177 @@
+"""What the daemon tells the users of its machine: status, peers, jobs, and why; and what they may touch."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Final, Protocol, assert_never
+
+from meshd_protocol import PROTOCOL_VERSION
+from meshd_protocol.certificates import Certified, Role
+from meshd_protocol.ids import JobId, NodeId, to_text
+from meshd_protocol.limits import REASON_CHARS_MAX
+from meshd_protocol.messages.local import Answer, Ask, Denial, DenialCode, Question, Welcome
+
+from meshd_node import __version__
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.machine import Membership
+from meshd_node.core.owner.machine import Owner
+from meshd_node.core.owner.summary import JobSummary
+from meshd_node.net.link import Link
+from meshd_node.seams import Seams
+from meshd_node.services.jobs.context import JobContext
+
+_ROOT_UID: Final = 0
+
+Json = dict[str, object]
+
+
+class Links(Protocol):
+    """Where the sessions with other nodes are."""
+
+    def link(self, node: NodeId) -> Link | None:
+        """The session with a node, if there is one."""
+        ...
+
+
+class Answers:
+    """Answers to questions, as the JSON that `--json` prints."""
+
+    def __init__(
+        self,
+        me: Certified,
+        mesh_name: str,
+        membership: Membership,
+        owner: Owner,
+        links: Links,
+        seams: Seams,
+        *,
+        isolation: Callable[[], str],
+        draining: Callable[[], bool],
+    ) -> None:
+        self._me = me
+        self._mesh_name = mesh_name
+        self._membership = membership
+        self._owner = owner
+        self._links = links
+        self._seams = seams
+        self._isolation = isolation
+        self._draining = draining
+
+    def welcome(self) -> Welcome:
+        """The answer to a program's hello."""
+        return Welcome(PROTOCOL_VERSION, self._me.node, self._me.mesh, self._name(), __version__)
+
+    def why_not_submit(self) -> Denial | None:
+        """Why no job is taken from this machine's users; None if one is."""
+        if self._draining():
+            return Denial(DenialCode.DRAINING, "this daemon is draining and takes no new jobs: submit on another node")
+        if Role.SUBMITTER not in self._me.roles:
+            return Denial(
+                DenialCode.NOT_A_SUBMITTER,
+                "this node's certificate has no role submitter: join with a token made by `meshd invite --role "
+                "worker,submitter`",
+            )
+        return None
+
+    def why_not_touch(self, context: JobContext | None, uid: int) -> Denial | None:
+        """Why this user may not read or cancel the job; None if they may."""
+        if context is None:
+            return Denial(DenialCode.NO_SUCH_JOB, "this node has no such job: `meshd jobs` lists what it has")
+        if uid not in (context.submitter.uid, _ROOT_UID, os.getuid()):
+            return Denial(DenialCode.NOT_YOURS, f"the job belongs to user {context.submitter.uid}")
+        return None
+
+    def answer(self, ask: Ask, uid: int) -> Answer | Denial:
+        """Answer one question of a local user."""
+        match ask.question:
+            case Question.STATUS:
+                found: object = self._status()
+            case Question.PEERS:
+                found = [self._peer(member) for member in self._membership.members()]
+            case Question.JOBS:
+                found = [_job(job, self._seams.monotonic(), self._seams.wall()) for job in self._owner.jobs()]
+            case Question.JOB | Question.WHY:
+                return self._about_job(ask, uid)
+            case _:
+                assert_never(ask.question)
+        return Answer(json.dumps(found).encode())
+
+    def _about_job(self, ask: Ask, uid: int) -> Answer | Denial:
+        job = JobId(ask.job)
+        summary = next((each for each in self._owner.jobs() if each.job == job), None)
+        if summary is None:
+            return Denial(DenialCode.NO_SUCH_JOB, "this node has no such job: `meshd jobs` lists what it has")
+        if uid not in (summary.submitter.uid, _ROOT_UID, os.getuid()):
+            return Denial(DenialCode.NOT_YOURS, f"the job belongs to user {summary.submitter.uid}"[:REASON_CHARS_MAX])
+        now = self._seams.monotonic()
+        found = _job(summary, now, self._seams.wall())
+        found["why"] = self._owner.why(job, ask.index if ask.index >= 0 else None, now)
+        return Answer(json.dumps(found).encode())
+
+    def _status(self) -> Json:
+        members = self._membership.members()
+        alive = [member for member in members if member.state is MemberState.ALIVE]
+        operators = {member.certified.operator for member in members}
+        return {
+            "mesh": to_text(self._me.mesh),
+            "mesh_name": self._mesh_name,
+            "node": to_text(self._me.node),
+            "name": self._name(),
+            "state": "draining" if self._draining() else "ready",
+            "peers": sum(member.node != self._me.node for member in alive),
+            "version": __version__,
+            "operator": self._me.operator,
+            "roles": sorted(self._me.roles),
+            "voters": "nodes" if len(operators) == 1 else "operators",
+            "isolation": self._isolation(),
+            "certificate_expires": self._me.not_after,
+        }
+
+    def _peer(self, member: Member) -> Json:
+        now = self._seams.monotonic()
+        link = self._links.link(member.node)
+        offer = member.offer
+        return {
+            "node": to_text(member.node),
+            "name": member.core.name,
+            "state": member.state.value,
+            "operator": member.certified.operator,
+            "addresses": list(member.core.addresses),
+            "roles": sorted(member.certified.roles),
+            "cpus": None if offer is None else offer.cpu_milli / 1_000,
+            "memory_bytes": None if offer is None else offer.memory_bytes,
+            "gpus": [] if offer is None else [{"model": gpu.model, "memory_bytes": gpu.memory_bytes} for gpu in offer.gpus],
+            "slots": None if offer is None else offer.slots,
+            "load": self._load(member.node),
+            "rtt_ms": 0.0 if member.node == self._me.node else None if link is None else round(link.rtt_s * 1_000, 3),
+            "since": round(self._seams.wall() - (now - member.since), 3),
+            "version": member.core.release,
+            "record": [member.version.epoch, member.version.sequence],
+            "self": member.node == self._me.node,
+        }
+
+    def _load(self, node: NodeId) -> float | None:
+        # What this node knows at first hand: the share of the window that an executor granted which its own units fill.
+        return self._owner.load(node)
+
+    def _name(self) -> str:
+        member = self._membership.member(self._me.node)
+        return "" if member is None else member.core.name
+
+
+def _job(job: JobSummary, now: float, wall: float) -> Json:
+    return {
+        "id": to_text(job.job),
+        "name": job.name,
+        "state": job.state,
+        "uid": job.submitter.uid,
+        "units": job.units,
+        "done": job.done,
+        "failed": job.failed,
+        "cancelled": job.cancelled,
+        "waiting": job.waiting,
+        "running": job.running,
+        "attempts": job.attempts,
+        "created": round(wall - (now - job.created), 3),
+        "ended": None if job.ended is None else round(wall - (now - job.ended), 3),
+    }

@@ -1,0 +1,264 @@
+"""One program on the local socket: its streams, its jobs, what waits to be read by it."""
+
+from typing import Final
+
+import structlog
+import trio
+from meshd_protocol import PROTOCOL_VERSION
+from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
+from meshd_protocol.framing import Message
+from meshd_protocol.ids import Digest, JobId
+from meshd_protocol.limits import JOB_FUNCTIONS_MAX, JOB_UNITS_MAX, MIB, REASON_CHARS_MAX
+from meshd_protocol.messages.local import (
+    Answer,
+    Ask,
+    AttachJob,
+    CancelJob,
+    CancelUnits,
+    ClientHello,
+    CloseJob,
+    DefineFunction,
+    Denial,
+    DenialCode,
+    JobEnded,
+    JobOpened,
+    OpenJob,
+    Outcome,
+    SubmitUnits,
+    UnitsEnded,
+)
+
+from meshd_node.frame_socket import Batch, FrameSocket
+from meshd_node.services.jobs.context import JobContext
+from meshd_node.services.jobs.service import JobService, TooMuchWaiting
+from meshd_node.services.local.answers import Answers
+from meshd_node.services.outflow import Outflow
+
+log = structlog.get_logger(__name__)
+
+# A frame of outcomes is closed at this size.
+_OUTCOME_BYTES: Final = 16 * MIB
+# A program that does not read: beyond the first, no more of its units are started; below the second, they are again.
+PAUSE_BYTES: Final = 64 * MIB
+RESUME_BYTES: Final = 16 * MIB
+# Jobs that one program drives at a time.
+STREAMS_MAX: Final = 4_096
+
+
+class Held:
+    """A job that this program drives on one stream, and its own names for the job's functions."""
+
+    __slots__ = ("context", "functions", "stream")
+
+    def __init__(self, context: JobContext, stream: int) -> None:
+        self.context = context
+        self.stream = stream
+        self.functions: dict[int, Digest] = {}
+
+
+class Session:
+    """Everything between a program's hello and its end."""
+
+    def __init__(
+        self,
+        wire: FrameSocket,
+        uid: int,
+        jobs: JobService,
+        answers: Answers,
+        outflow: Outflow,
+    ) -> None:
+        self._wire = wire
+        self._uid = uid
+        self._jobs = jobs
+        self._answers = answers
+        self._outflow = outflow
+        self._welcomed = False
+        self._streams: dict[int, Held] = {}
+        self._by_job: dict[JobId, Held] = {}
+        self._paused = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until the program hangs up or breaks the protocol; what it did not detach is then cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._resume_when_read)
+                await self._serve()
+                nursery.cancel_scope.cancel()
+        finally:
+            held = list(self._by_job.values())
+            self._streams.clear()
+            self._by_job.clear()
+            for job in held:
+                self._jobs.detach(job.context)
+            self._wire.close()
+            self._outflow.flush()
+
+    async def _serve(self) -> None:
+        try:
+            await self._wire.run(self._messages)
+        except RemoteProtocolError as error:
+            log.info("program_refused", uid=self._uid, reason=str(error))
+            self._wire.send(Denial(DenialCode.PROTOCOL, str(error)[:REASON_CHARS_MAX]))
+            self._wire.flush()
+
+    async def _resume_when_read(self) -> None:
+        while True:
+            await self._paused.wait()
+            await self._wire.drained(RESUME_BYTES)
+            self._paused = trio.Event()
+            for held in self._by_job.values():
+                self._jobs.resume(held.context)
+            self._outflow.flush()
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        self._wire.flush()
+
+    # --- Listener ---------------------------------------------------------------------------------------------
+
+    def deliver(self, job: JobId, outcomes: list[Outcome]) -> None:
+        """Units of a job of this program ended."""
+        held = self._by_job.get(job)
+        if held is None:
+            return
+        for part in _parts(outcomes):
+            self._send(UnitsEnded(part), held.stream)
+        if self._wire.queued_bytes > PAUSE_BYTES and not self._paused.is_set():
+            self._paused.set()
+            for other in self._by_job.values():
+                self._jobs.pause(other.context)
+
+    def finished(self, job: JobId, state: str, reason: str) -> None:
+        """A job of this program ended."""
+        held = self._by_job.pop(job, None)
+        if held is not None:
+            del self._streams[held.stream]
+            self._send(JobEnded(state, reason), held.stream)
+
+    # --- messages ---------------------------------------------------------------------------------------------
+
+    def _messages(self, batch: Batch) -> None:
+        for message, stream in batch:
+            self._message(message, stream)
+        self._outflow.flush()
+
+    def _message(self, message: Message, stream: int) -> None:
+        if not self._welcomed:
+            self._hello(message)
+            return
+        match message:
+            case SubmitUnits():
+                self._submit(message, stream)
+            case DefineFunction():
+                self._define(message, stream)
+            case OpenJob():
+                self._open(message, stream)
+            case CancelUnits(indices):
+                if held := self._held(stream):
+                    self._jobs.cancel_units(held.context, indices)
+            case CloseJob():
+                if held := self._held(stream):
+                    self._jobs.close_job(held.context)
+            case AttachJob(job):
+                self._attach(job, stream)
+            case CancelJob(job):
+                if context := self._allowed(job, stream):
+                    self._jobs.cancel_job(context)
+                    self._send(Answer(b"{}"), stream)
+            case Ask():
+                self._ask(message, stream)
+            case _:
+                raise UnexpectedMessage(f"a program does not send {type(message).__name__}")
+
+    def _hello(self, message: Message) -> None:
+        if not isinstance(message, ClientHello):
+            raise UnexpectedMessage("the first frame must be ClientHello")
+        if PROTOCOL_VERSION not in message.versions:
+            self._send(
+                Denial(DenialCode.VERSION, f"this daemon speaks version {PROTOCOL_VERSION}; update the program's meshd")
+            )
+            return
+        self._welcomed = True
+        self._send(self._answers.welcome())
+
+    def _open(self, message: OpenJob, stream: int) -> None:
+        if stream in self._streams or stream == 0 or len(self._streams) >= STREAMS_MAX:
+            raise UnexpectedMessage(f"stream {stream} can not take a new job")
+        refusal = self._answers.why_not_submit()
+        if refusal is not None:
+            self._send(refusal, stream)
+            return
+        context = self._jobs.open_job(self._uid, message, self)
+        held = Held(context, stream)
+        self._streams[stream] = self._by_job[context.job] = held
+        self._send(JobOpened(context.job), stream)
+        if self._paused.is_set():
+            self._jobs.pause(context)
+
+    def _define(self, message: DefineFunction, stream: int) -> None:
+        if held := self._held(stream):
+            if len(held.functions) >= JOB_FUNCTIONS_MAX:
+                raise UnexpectedMessage(f"more than {JOB_FUNCTIONS_MAX} functions in one job")
+            held.functions[message.number] = self._jobs.define_function(held.context, message.data)
+
+    def _submit(self, message: SubmitUnits, stream: int) -> None:
+        held = self._held(stream)
+        if held is None:
+            return
+        if held.context.units + len(message.units) > JOB_UNITS_MAX:
+            raise UnexpectedMessage(f"more than {JOB_UNITS_MAX} units in one job")
+        known = held.functions
+        try:
+            functions = [known[unit.function] for unit in message.units]
+        except KeyError as error:
+            raise UnexpectedMessage(f"function {error} was not defined on this stream") from error
+        try:
+            self._jobs.submit(held.context, functions, [unit.payload for unit in message.units])
+        except TooMuchWaiting as error:
+            self._send(Denial(DenialCode.TOO_MUCH, str(error)), stream)
+            self._jobs.cancel_job(held.context)
+
+    def _attach(self, job: JobId, stream: int) -> None:
+        context = self._allowed(job, stream)
+        if context is None:
+            return
+        if context.listener is not None or not context.detached or stream in self._streams:
+            self._send(Denial(DenialCode.NOT_YOURS, "another program reads this job's results"), stream)
+            return
+        self._streams[stream] = self._by_job[job] = Held(context, stream)
+        self._send(JobOpened(job), stream)
+        self._jobs.attach(context, self)
+
+    def _ask(self, message: Ask, stream: int) -> None:
+        answer = self._answers.answer(message, self._uid)
+        self._send(answer, stream)
+
+    def _held(self, stream: int) -> Held | None:
+        # None: the job was refused or has ended while this was on its way; its end was told.
+        return self._streams.get(stream)
+
+    def _allowed(self, job: JobId, stream: int) -> JobContext | None:
+        context = self._jobs.job(job)
+        denial = self._answers.why_not_touch(context, self._uid)
+        if denial is not None:
+            self._send(denial, stream)
+            return None
+        return context
+
+    def _send(self, message: Message, stream: int = 0) -> None:
+        self._wire.send(message, stream)
+        self._outflow.written(self)
+
+
+def _parts(outcomes: list[Outcome]) -> list[list[Outcome]]:
+    if sum(len(outcome.value) for outcome in outcomes) <= _OUTCOME_BYTES:
+        return [outcomes]
+    parts: list[list[Outcome]] = [[]]
+    size = 0
+    for outcome in outcomes:
+        if parts[-1] and size + len(outcome.value) > _OUTCOME_BYTES:
+            parts.append([])
+            size = 0
+        parts[-1].append(outcome)
+        size += len(outcome.value)
+    return parts

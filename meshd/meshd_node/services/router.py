@@ -1,0 +1,106 @@
+"""Where each message between nodes goes: the one place that knows which service answers to what."""
+
+from collections.abc import Callable
+
+from meshd_protocol.certificates import Invited
+from meshd_protocol.errors import UnexpectedMessage
+from meshd_protocol.framing import Message
+from meshd_protocol.ids import NodeId
+from meshd_protocol.messages.peer import (
+    AttemptsEnded,
+    Credit,
+    FunctionData,
+    JobOpen,
+    LeaseGrant,
+    Recall,
+    ResultBatch,
+    SignGrant,
+    SignRefusal,
+    SignRequest,
+    StateDigests,
+    States,
+    StateWants,
+    TrancheOpen,
+)
+
+from meshd_node.net.link import Link
+from meshd_node.services.admission import AdmissionService
+from meshd_node.services.execution.service import ExecutionService
+from meshd_node.services.jobs.service import JobService
+from meshd_node.services.membership import MembershipService
+from meshd_node.services.outflow import Outflow
+
+
+class Router:
+    """The transport's handler: passes everything on, then sends what the services answered."""
+
+    def __init__(
+        self,
+        membership: MembershipService,
+        jobs: JobService,
+        execution: ExecutionService,
+        admission: AdmissionService,
+        outflow: Outflow,
+    ) -> None:
+        self._membership = membership
+        self._jobs = jobs
+        self._execution = execution
+        self._admission = admission
+        self._outflow = outflow
+
+    def link_up(self, link: Link) -> None:
+        """A session began."""
+        self._jobs.link_up(link)
+        self._execution.link_up(link)
+        self._membership.link_up(link)
+        self._outflow.flush()
+
+    def link_down(self, link: Link, reason: str, refused: bool) -> None:
+        """A session ended."""
+        self._execution.link_down(link)
+        self._jobs.link_down(link, reason)
+        self._admission.link_down(link)
+        self._membership.link_down(link, refused=refused)
+        self._outflow.flush()
+
+    def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
+        """A dial ended without a session."""
+        self._membership.dial_failed(node, address, reason, refused=refused)
+        self._outflow.flush()
+
+    def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
+        """Somebody joins."""
+        self._admission.invited(invited, message, reply)
+        self._outflow.flush()
+
+    def messages(self, link: Link, batch: list[tuple[Message, int]]) -> None:
+        """All messages of one read."""
+        for message, stream in batch:
+            self._message(link, message, stream)
+        self._outflow.flush()
+
+    def _message(self, link: Link, message: Message, stream: int) -> None:
+        node = link.peer.node
+        match message:
+            case LeaseGrant():
+                self._execution.lease(node, message)
+            case ResultBatch():
+                self._jobs.results(link, message)
+            case TrancheOpen():
+                self._execution.tranche_open(node, message)
+            case Credit():
+                self._jobs.credit(node, message)
+            case AttemptsEnded():
+                self._jobs.attempts_ended(node, message)
+            case Recall():
+                self._execution.recall(node, message)
+            case JobOpen():
+                self._execution.job_open(node, message)
+            case FunctionData():
+                self._execution.function_data(node, message)
+            case StateDigests() | StateWants() | States():
+                self._membership.message(link, message)
+            case SignRequest() | SignGrant() | SignRefusal():
+                self._admission.message(link, message, stream)
+            case _:
+                raise UnexpectedMessage(f"{type(message).__name__} is not for a session that is up")

@@ -1,4 +1,5 @@
 import pytest
+
 from meshd_node.core.membership.exchange import Window, want, windows
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATE_DIGESTS_MAX, STATES_PER_MESSAGE_MAX

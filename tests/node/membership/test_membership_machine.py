@@ -375,13 +375,14 @@ def test_dials_are_bounded_and_the_rest_wait_their_turn() -> None:
 def test_redials_back_off_to_a_bound() -> None:
     view = machine(dial_first_s=1.0, dial_last_s=8.0)
     learned(view, core(1))
-    times, now = [], 0.0
+    times, now, wake = [], 0.0, math.inf
     for _ in range(8):
         effects = view.handle(DialFailed(node(1), refused=False), now)
         while not any(isinstance(effect, Dial) for effect in effects):
-            now = next((effect.at for effect in effects if isinstance(effect, Wake)), math.inf)
+            now = wake = next((effect.at for effect in effects if isinstance(effect, Wake)), wake)
             effects = view.handle(Tick(), now)
         times.append(now)
+        wake = next((effect.at for effect in effects if isinstance(effect, Wake)), wake)
     pauses = [b - a for a, b in zip([0.0, *times], times, strict=False)]
 
     assert all(0.5 * min(8, 2**i) <= pause <= min(8, 2**i) + 1e-9 for i, pause in enumerate(pauses)), pauses

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from meshd_protocol.ids import NodeId
-from meshd_protocol.limits import STATE_DIGESTS_MAX, STATES_PER_MESSAGE_MAX
+from meshd_protocol.limits import CONTROL_BYTES_MAX, STATE_DIGESTS_MAX, STATES_PER_MESSAGE_MAX
 from meshd_protocol.messages.peer import SignedState, StateDigest, StateDigests, States, StateWants
 from meshd_protocol.records import Slot, Version
 
@@ -18,6 +18,10 @@ Key: TypeAlias = tuple[NodeId, Slot]
 # What one message of digests makes us send unasked: 512 states of about 1 KB. The rest the peer asks for, at its pace,
 # once it sees our digests; so a few bytes never make us send megabytes.
 UNASKED_STATES_MAX: Final = 4 * STATES_PER_MESSAGE_MAX
+# A message of states is closed at this size: above CONTROL_BYTES_MAX it would travel in bulk, and no longer in order.
+STATES_BYTES: Final = CONTROL_BYTES_MAX - 1024
+# MessagePack's heads of one state: the array, body and signature.
+_STATE_ENVELOPE_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,18 @@ def want(keys: Sequence[Key]) -> list[StateWants]:
 
 
 def send(states: Sequence[SignedState]) -> list[States]:
-    """Put states into messages in this order."""
-    size = STATES_PER_MESSAGE_MAX
-    return [States(list(states[start : start + size])) for start in range(0, len(states), size)]
+    """Put states into messages in this order. Each stays on the control connection, so that the order holds."""
+    messages: list[States] = []
+    batch: list[SignedState] = []
+    size = 0
+    for state in states:
+        if batch and (len(batch) == STATES_PER_MESSAGE_MAX or size + _size(state) > STATES_BYTES):
+            messages.append(States(batch))
+            batch, size = [], 0
+        batch.append(state)
+        size += _size(state)
+    return [*messages, States(batch)] if batch else messages
+
+
+def _size(state: SignedState) -> int:
+    return len(state.body) + len(state.signature) + _STATE_ENVELOPE_BYTES

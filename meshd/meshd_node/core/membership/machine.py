@@ -59,6 +59,11 @@ class Membership:
         entry = self._entries.get(node)
         return None if entry is None else entry.said
 
+    def version(self, node: NodeId, slot: Slot) -> Version | None:
+        """The version that is held of one slot; what is not newer need not be checked."""
+        held = self._held((node, slot))
+        return None if held is None else held.state.version
+
     def refresh_s(self) -> float:
         """How often this node should publish its offer anew, and may expect others to."""
         living = len(self._entries) - len(self._tombstones)
@@ -159,12 +164,13 @@ class Membership:
         return self._send(sender, dict.fromkeys(wants))
 
     def _learn(self, sender: NodeId, states: list[VerifiedState], now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        news = []
+        news: list[VerifiedState] = []
+        touched: dict[NodeId, Entry] = {}
         for state in states:
             if state.state.publisher != self._node and (entry := self._accept(state, now)) is not None:
                 news.append(state)
-                effects += self._say(entry, now)
+                touched[entry.node] = entry
+        effects = [effect for entry in touched.values() for effect in self._say(entry, now)]
         others = [node for node in self._connected if node != sender]
         relays = self._rng.sample(others, min(len(others), self._config.relays_max))
         return [*effects, *self._spread(relays, news)]
@@ -223,6 +229,8 @@ class Membership:
 
     def _say(self, entry: Entry, now: float) -> list[Effect]:
         """Bring everything that depends on a member's state up to date, and tell if it changed."""
+        if self._entries.get(entry.node) is not entry:
+            return []  # made room for another one of the same batch
         member, changed = entry.say(now)
         self._changes.set(entry.node, entry.liveness.next_change(now))
         if member.state not in _GONE:

@@ -1,0 +1,63 @@
+"""The configured addresses to join through, and when to try each again.
+
+A seed is an address; who lives there is known only once it answered. It is tried until then, and again whenever
+the node that answered is not connected, so that two halves of a mesh with the same seeds find each other.
+"""
+
+import math
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_protocol.ids import NodeId
+
+
+@dataclass(slots=True)
+class _Seed:
+    at: float = -math.inf
+    failures: int = 0
+    flying: bool = False
+    node: NodeId | None = None
+
+
+class Seeds:
+    """Who answered at which address, and the pauses between tries."""
+
+    def __init__(self, addresses: Sequence[str], rng: random.Random, config: MembershipConfig) -> None:
+        self._seeds = {address: _Seed() for address in addresses}
+        self._rng = rng
+        self._config = config
+
+    def answered(self, address: str, node: NodeId) -> None:
+        """A session with `node` came about at this address."""
+        seed = self._seeds.get(address)
+        if seed is not None:
+            seed.node, seed.flying, seed.failures = node, False, 0
+
+    def failed(self, address: str) -> None:
+        """A dial of this address ended without a session."""
+        seed = self._seeds.get(address)
+        if seed is not None:
+            seed.flying = False
+
+    def due(self, connected: Collection[NodeId], served: Collection[str], now: float) -> list[str]:
+        """The addresses to dial now. `served` are those at which a connected node, or this one, says it listens."""
+        due = []
+        for address, seed in self._seeds.items():
+            if not seed.flying and seed.at <= now and seed.node not in connected and address not in served:
+                due.append(address)
+                seed.flying = True
+                seed.at = now + self._pause(seed)
+                seed.failures += 1
+        return due
+
+    def next_at(self, now: float) -> float:
+        """When to ask again what is due. Who answered is looked at again as well, at the slowest pace."""
+        waiting = [seed.at for seed in self._seeds.values() if not seed.flying]
+        look_again_at = now + self._config.dial_last_s if waiting else math.inf
+        return min((at for at in waiting if at > now), default=look_again_at)
+
+    def _pause(self, seed: _Seed) -> float:
+        longest = min(self._config.dial_last_s, self._config.dial_first_s * 2.0 ** min(seed.failures, 16))
+        return longest * self._rng.uniform(0.5, 1.0)

@@ -42,6 +42,19 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """Executors gave different results for a unit. `votes`: who, what, and whether it is what was accepted.
+
+    `accepted_digest` None: no quorum agreed, and the unit failed.
+    """
+
+    job: JobId
+    index: int
+    accepted_digest: Digest | None
+    votes: list[tuple[NodeId, Digest, bool]]
+
+
+@dataclass(frozen=True, slots=True)
 class JobFinished:
     """The job was closed and its last unit has ended: `done`, `failed` (some unit did) or `cancelled`."""
 
@@ -64,4 +77,4 @@ class Wake:
     at: float
 
 
-Effect: TypeAlias = Lease | Recall | Deliver | JobFinished | Journal | Wake
+Effect: TypeAlias = Lease | Recall | Deliver | Disagreement | JobFinished | Journal | Wake

@@ -1,0 +1,30 @@
+"""Words for people about attempts and votes, cut to what a message carries."""
+
+from meshd_node.core.owner.unit import Trial, Vote
+from meshd_protocol.ids import Digest, NodeId, to_text
+from meshd_protocol.limits import TRACEBACK_CHARS_MAX
+
+
+def short(node: NodeId) -> str:
+    """A node's id as far as people read it."""
+    return to_text(node)[:8]
+
+
+def failures_reason(trial: Trial) -> str:
+    """Every failure of a unit: where and why."""
+    count = len(trial.failures)
+    tale = "; ".join(f"{short(failure.node)}: {failure.reason}" for failure in trial.failures)
+    return f"failed {count} time{'s' if count > 1 else ''} ({tale})"[:TRACEBACK_CHARS_MAX]
+
+
+def disagreement_reason(quorum: int, trial: Trial) -> str:
+    """Who said what, when no quorum agrees."""
+    return f"no {quorum} of {len(trial.votes)} copies agree: {camps(trial.votes)}"[:TRACEBACK_CHARS_MAX]
+
+
+def camps(votes: list[Vote]) -> str:
+    """The votes by what they say."""
+    said: dict[Digest, list[str]] = {}
+    for vote in votes:
+        said.setdefault(vote.digest, []).append(short(vote.node))
+    return "; ".join(f"{digest.hex()[:12]} from {', '.join(nodes)}" for digest, nodes in said.items())

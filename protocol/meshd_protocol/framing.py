@@ -4,7 +4,7 @@ A channel is a closed table of message kinds: a frame of another channel's kind 
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
@@ -98,7 +98,7 @@ class FrameReader:
         """Take bytes in; call `frames()` before feeding more."""
         self._buffer += data
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Yield whole frames. Raise `FrameTooLarge` on an announcement above the bound, before its body arrives."""
         if self._failed:
             raise RemoteProtocolError("this stream already broke the protocol")

@@ -72,6 +72,12 @@ class Close(Message, frozen=True):
     reason: Reason
 
 
+class WantBulk(Message, frozen=True):
+    """The sender has something large, and it was dialled: the receiver, who may dial, is to open the bulk connection."""
+
+    KIND = 0x06
+
+
 # --- admission ----------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +247,7 @@ class Recall(Message, frozen=True):
 PEER: Final = Channel(
     "peer",
     [
-        Hello, Slice, Ping, Pong, Close,
+        Hello, Slice, Ping, Pong, Close, WantBulk,
         SignRequest, SignGrant, SignRefusal,
         StateDigests, StateWants, States,
         JobOpen, FunctionData, TrancheOpen, LeaseGrant, ResultBatch, AttemptsEnded, Credit, Recall,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
+
 from meshd_protocol.framing import Channel, FrameReader, Message
 
 # One read. Larger reads cost the kernel a copy that falls out of the cache; smaller ones cost wake-ups.

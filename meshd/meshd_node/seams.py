@@ -9,6 +9,7 @@ from typing import Protocol
 
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from meshd_protocol.signing import Domain, Signed, sign
 
 

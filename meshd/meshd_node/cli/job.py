@@ -31,7 +31,7 @@ def job(output: Output, job_id: str, unit: int | None, *, as_json: bool) -> int:
         f"units     {found['units']}: {found['done']} done, {found['failed']} failed, {found['cancelled']} cancelled, "
         f"{found['running']} running, {found['waiting']} waiting"
     )
-    output.line(f"attempts  {found['attempts']}")
+    output.line(f"copies    {found['copies']}")
     for reason in found["why"]:
         output.line(f"why       {reason}")
     return 0

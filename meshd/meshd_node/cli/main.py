@@ -48,7 +48,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = _meshd.main(arguments, prog_name="meshd", standalone_mode=False)
     except click.ClickException as error:
-        _complain(error.format_message(), "meshd --help" if not isinstance(error, click.UsageError) else _help_for(error))
+        _complain(error.format_message(), _help_for(error))
         return Exit.USAGE
     except click.Abort:
         return Exit.INTERRUPTED
@@ -64,9 +64,10 @@ def run(arguments: list[str] | None = None) -> int:
     return Exit.OK if code is None else int(code)
 
 
-def _help_for(error: click.UsageError) -> str:
-    return f"see {error.ctx.command_path} --help" if error.ctx is not None else "see meshd --help"
+def _help_for(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"see {context.command_path if context else 'meshd'} --help"
 
 
 def _complain(text: str, hint: str) -> None:
-    print(f"meshd: {text}" + (f" ({hint})" if hint else ""), file=sys.stderr)
+    click.echo(f"meshd: {text}" + (f" ({hint})" if hint else ""), err=True)

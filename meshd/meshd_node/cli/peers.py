@@ -21,7 +21,20 @@ def peers(output: Output, *, as_json: bool) -> int:
     if as_json:
         output.json(found)
         return 0
-    columns = ("NODE", "NAME", "STATE", "SINCE", "OPERATOR", "ROLES", "CPUS", "MEMORY", "GPUS", "LOAD", "RTT", "VERSION")
+    columns = (
+        "NODE",
+        "NAME",
+        "STATE",
+        "SINCE",
+        "OPERATOR",
+        "ROLES",
+        "CPUS",
+        "MEMORY",
+        "GPUS",
+        "LOAD",
+        "RTT",
+        "VERSION",
+    )
     rows = [
         (
             peer["node"],

@@ -114,18 +114,19 @@ class Link:
         """Whether the bulk connection is there."""
         return self._bulk is not None
 
-    def send(self, message: Message, stream: int = 0) -> None:
+    def send(self, message: Message, stream: int = 0, *, bulk: bool = False) -> None:
         """Queue a message; it leaves when the handler returns, or with `Pool.flush`.
 
         Never blocks: who sends much waits for `room` between. What is sent after the end is dropped in silence, since
-        `link_down` follows. Small messages arrive in order, large ones too, but not the ones with the others.
+        `link_down` follows. Small messages arrive in order, large ones too, but not the ones with the others: `bulk`
+        sends a small one among the large.
         Raise `LocalProtocolError` for a message above MESSAGE_BYTES_MAX.
         """
         if self.end is not None:
             return
         queue = self._control.queue
         size = _WHOLE.append(queue, message, stream)
-        if size > CONTROL_BYTES_MAX:
+        if bulk or size > CONTROL_BYTES_MAX:
             with memoryview(queue) as view:
                 body = bytes(view[len(queue) - size + FRAME_HEADER_BYTES :])
             del queue[len(queue) - size :]

@@ -2,14 +2,13 @@
 
 from typing import Protocol
 
-from meshd_protocol.certificates import Certified, Role
-from meshd_protocol.ids import NodeId
-from meshd_protocol.records import Phase
-
 from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.core.owner.events import ExecutorView
 from meshd_node.net.link import Link
 from meshd_node.services.jobs.service import JobService
+from meshd_protocol.certificates import Certified, Role
+from meshd_protocol.ids import NodeId
+from meshd_protocol.records import Phase
 
 
 class Members(Protocol):
@@ -45,7 +44,7 @@ class Executors:
         """A member is new, or differs from before."""
         link = self._links.get(member.node)
         if member.offer is not None and (link is not None or member.node == self._me.node):
-            self._jobs.executor_changed(self._view(member, 0.0 if link is None else link.rtt_s))
+            self._jobs.executor_changed(self._view(member, 0.0 if link is None else link.rtt_s or 0.0))
 
     def _view(self, member: Member, rtt_s: float) -> ExecutorView:
         offer, certified = member.offer, member.certified

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from meshd_node.seams import Signer
 from meshd_protocol import merkle
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import BadSignature
@@ -10,8 +11,6 @@ from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.messages.peer import ResultBatch
 from meshd_protocol.records import CageLevel, Receipt, decode_record, encode_record
 from meshd_protocol.signing import Domain, verify
-
-from meshd_node.seams import Signer
 
 
 def result_digests(results: Sequence[AttemptResult]) -> list[Digest]:

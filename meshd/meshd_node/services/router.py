@@ -2,6 +2,15 @@
 
 from collections.abc import Callable
 
+import structlog
+
+from meshd_node.net.link import Link
+from meshd_node.services.admission import AdmissionService
+from meshd_node.services.execution.service import ExecutionService
+from meshd_node.services.executors import Executors
+from meshd_node.services.jobs.service import JobService
+from meshd_node.services.membership import MembershipService
+from meshd_node.services.outflow import Outflow
 from meshd_protocol.certificates import Invited
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
@@ -23,12 +32,7 @@ from meshd_protocol.messages.peer import (
     TrancheOpen,
 )
 
-from meshd_node.net.link import Link
-from meshd_node.services.admission import AdmissionService
-from meshd_node.services.execution.service import ExecutionService
-from meshd_node.services.jobs.service import JobService
-from meshd_node.services.membership import MembershipService
-from meshd_node.services.outflow import Outflow
+log = structlog.get_logger(__name__)
 
 
 class Router:
@@ -39,12 +43,14 @@ class Router:
         membership: MembershipService,
         jobs: JobService,
         execution: ExecutionService,
+        executors: Executors,
         admission: AdmissionService,
         outflow: Outflow,
     ) -> None:
         self._membership = membership
         self._jobs = jobs
         self._execution = execution
+        self._executors = executors
         self._admission = admission
         self._outflow = outflow
 
@@ -52,20 +58,23 @@ class Router:
         """A session began."""
         self._jobs.link_up(link)
         self._execution.link_up(link)
-        self._membership.link_up(link)
+        self._membership.link_up(link.peer.node, link.address or "")
+        self._executors.link_up(link)
         self._outflow.flush()
 
     def link_down(self, link: Link, reason: str, refused: bool) -> None:
         """A session ended."""
+        self._executors.link_down(link)
         self._execution.link_down(link)
         self._jobs.link_down(link, reason)
         self._admission.link_down(link)
-        self._membership.link_down(link, refused=refused)
+        self._membership.link_down(link.peer.node, refused=refused)
         self._outflow.flush()
 
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
         """A dial ended without a session."""
-        self._membership.dial_failed(node, address, reason, refused=refused)
+        log.debug("dial_failed", address=address, reason=reason)
+        self._membership.dial_failed(node, address, refused=refused)
         self._outflow.flush()
 
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
@@ -99,7 +108,7 @@ class Router:
             case FunctionData():
                 self._execution.function_data(node, message)
             case StateDigests() | StateWants() | States():
-                self._membership.message(link, message)
+                self._membership.message(node, message)
             case SignRequest() | SignGrant() | SignRefusal():
                 self._admission.message(link, message, stream)
             case _:

@@ -1,9 +1,8 @@
 """Whose work this node takes: the certificate's roles, then what its operator lends to whom."""
 
+from meshd_node.capacity.pythons import PYTHON
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.records import Manifest
-
-from meshd_node.capacity.pythons import PYTHON
 
 
 class Admittance:
@@ -14,11 +13,7 @@ class Admittance:
 
     def admits(self, owner: Certified) -> bool:
         """Whether this owner may send work at all."""
-        return (
-            Role.WORKER in self._me.roles
-            and Role.SUBMITTER in owner.roles
-            and owner.operator == self._me.operator
-        )
+        return Role.WORKER in self._me.roles and Role.SUBMITTER in owner.roles and owner.operator == self._me.operator
 
     def refusal(self, owner: Certified, manifest: Manifest) -> str:
         """Why this work is not done here, for the owner's `why`; "" if it is."""

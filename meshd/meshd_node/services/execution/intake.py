@@ -9,16 +9,15 @@ from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
 from typing import Final
 
+from meshd_node.core.executor.events import LeasedWork
+from meshd_node.core.tranche_window import TrancheWindow
+from meshd_node.services.execution.functions import FunctionStore
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.errors import BadSignature, MalformedMessage, NotAllowed, UnexpectedMessage
 from meshd_protocol.ids import DIGEST_BYTES, Digest, JobId, MeshId, function_digest, job_id, unit_digest
 from meshd_protocol.messages.peer import FunctionData, JobOpen, LeaseGrant, TrancheOpen
 from meshd_protocol.records import Manifest, Tranche, decode_record
 from meshd_protocol.signing import Domain, verify
-
-from meshd_node.core.executor.events import LeasedWork
-from meshd_node.core.tranche_window import TrancheWindow
-from meshd_node.services.execution.functions import FunctionStore
 
 # One owner's jobs that have not ended, as an executor sees them.
 OPEN_JOBS_MAX: Final = 4_096

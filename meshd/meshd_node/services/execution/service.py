@@ -6,6 +6,21 @@ worker pool with results, by its timer.
 
 from typing import Protocol, assert_never
 
+from meshd_node.core.executor import effects, events
+from meshd_node.core.executor.events import LeasedWork
+from meshd_node.core.executor.machine import Executor
+from meshd_node.core.owner import effects as owner_effects
+from meshd_node.core.owner.job import FIRST_EPOCH
+from meshd_node.core.submitter import Submitter
+from meshd_node.exec.pool import WorkerPool
+from meshd_node.net.link import Link
+from meshd_node.seams import Seams
+from meshd_node.services.execution.admittance import Admittance
+from meshd_node.services.execution.functions import FunctionStore
+from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked
+from meshd_node.services.one_at_a_time import OneAtATime
+from meshd_node.services.receipts import sign_results
+from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified
 from meshd_protocol.ids import Digest, JobId, MeshId, NodeId
 from meshd_protocol.limits import BATCH_UNITS_MAX
@@ -21,21 +36,6 @@ from meshd_protocol.messages.peer import (
 )
 from meshd_protocol.messages.worker import WorkResult
 from meshd_protocol.records import Manifest
-
-from meshd_node.core.executor import effects, events
-from meshd_node.core.executor.events import LeasedWork
-from meshd_node.core.executor.machine import Executor
-from meshd_node.core.owner import effects as owner_effects
-from meshd_node.core.submitter import Submitter
-from meshd_node.exec.pool import WorkerPool
-from meshd_node.net.link import Link
-from meshd_node.seams import Seams
-from meshd_node.services.execution.admittance import Admittance
-from meshd_node.services.execution.functions import FunctionStore
-from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked
-from meshd_node.services.one_at_a_time import OneAtATime
-from meshd_node.services.receipts import sign_results
-from meshd_node.services.timer import Timer
 
 
 class OwnJobs(Protocol):
@@ -57,9 +57,7 @@ class OwnJobs(Protocol):
 class ExecutionService:
     """Runs units of any owner on this node's workers."""
 
-    def __init__(
-        self, executor: Executor, me: Certified, mesh: MeshId, seams: Seams, admittance: Admittance
-    ) -> None:
+    def __init__(self, executor: Executor, me: Certified, mesh: MeshId, seams: Seams, admittance: Admittance) -> None:
         self.executor = executor
         self.functions = FunctionStore()
         self._me = me
@@ -144,7 +142,7 @@ class ExecutionService:
 
     def own_job_ended(self, job: JobId) -> None:
         """An own job ended."""
-        self._handle(events.Recalled(self._me.node, job, 0, []))
+        self._handle(events.Recalled(self._me.node, job, FIRST_EPOCH, []))
         self.functions.forget(self._me.node, job)
 
     # --- workers ----------------------------------------------------------------------------------------------
@@ -173,9 +171,7 @@ class ExecutionService:
             self._give_back(node, lease, AttemptStatus.REFUSED, refusal)
             return
         submitter = Submitter(manifest.submitter, manifest.uid)
-        self._handle(
-            events.LeaseArrived(node, lease.job, lease.epoch, submitter, manifest.policy.timeout_ms, work)
-        )
+        self._handle(events.LeaseArrived(node, lease.job, lease.epoch, submitter, manifest.policy.timeout_ms, work))
 
     def _give_back(self, node: NodeId, lease: LeaseGrant, status: AttemptStatus, reason: str) -> None:
         ends = [AttemptResult(unit.index, unit.attempt, status, b"", 0, reason) for unit in lease.units]

@@ -4,11 +4,10 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.messages.local import Outcome
 from meshd_protocol.signing import Signed
-
-from meshd_node.core.submitter import Submitter
 
 
 class Listener(Protocol):
@@ -81,6 +80,7 @@ class JobContext:
     manifest: Signed
     submitter: Submitter
     detached: bool
+    timeout_ms: int
     listener: Listener | None
     functions: dict[Digest, bytes] = field(default_factory=dict)
     tranches: TrancheShelf = field(default_factory=TrancheShelf)

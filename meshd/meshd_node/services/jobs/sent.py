@@ -1,12 +1,11 @@
 """What one executor has of a job in this session, so that nothing is sent twice and nothing it dropped is missed."""
 
-from meshd_protocol.ids import Digest, JobId
-
 from meshd_node.core.tranche_window import TrancheWindow
+from meshd_protocol.ids import Digest, JobId
 
 
 class SentJob:
-    """The functions and the newest tranches of one job that an executor holds, and whether bulk carried its manifest."""
+    """What an executor holds of one job: functions, newest tranches; and whether bulk carried its manifest."""
 
     __slots__ = ("functions", "on_bulk", "tranches")
 

@@ -7,27 +7,9 @@ from collections import deque
 from typing import Final, Protocol, assert_never
 
 import structlog
-from meshd_protocol.errors import RemoteProtocolError
-from meshd_protocol.ids import NONCE_BYTES, Digest, JobId, MeshId, NodeId, function_digest, job_id, unit_digest
-from meshd_protocol.limits import CONTROL_BYTES_MAX, TRANCHE_UNITS_MAX
-from meshd_protocol.messages.attempts import AttemptResult
-from meshd_protocol.messages.local import OpenJob, Outcome
-from meshd_protocol.messages.peer import (
-    AttemptsEnded,
-    Credit,
-    FunctionData,
-    JobOpen,
-    Lane,
-    LeasedUnit,
-    LeaseGrant,
-    Recall,
-    ResultBatch,
-    TrancheOpen,
-)
-from meshd_protocol.records import Manifest, Tranche, encode_record
-from meshd_protocol.signing import Domain
 
 from meshd_node.core.owner import effects, events
+from meshd_node.core.owner.job import FIRST_EPOCH
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
 from meshd_node.net.link import Link
@@ -38,6 +20,24 @@ from meshd_node.services.jobs.sent import SentJob, SentLog
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.receipts import check_results, result_digests
 from meshd_node.services.timer import Timer
+from meshd_protocol.errors import RemoteProtocolError
+from meshd_protocol.ids import NONCE_BYTES, Digest, JobId, MeshId, NodeId, function_digest, job_id, unit_digest
+from meshd_protocol.limits import CONTROL_BYTES_MAX, TRANCHE_UNITS_MAX
+from meshd_protocol.messages.attempts import AttemptResult
+from meshd_protocol.messages.local import OpenJob, Outcome
+from meshd_protocol.messages.peer import (
+    AttemptsEnded,
+    Credit,
+    FunctionData,
+    JobOpen,
+    LeasedUnit,
+    LeaseGrant,
+    Recall,
+    ResultBatch,
+    TrancheOpen,
+)
+from meshd_protocol.records import Manifest, Tranche, encode_record
+from meshd_protocol.signing import Domain
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +117,7 @@ class JobService:
             manifest=self._seams.signer.sign(Domain.MANIFEST, body),
             submitter=submitter,
             detached=request.detached,
+            timeout_ms=request.policy.timeout_ms,
             listener=listener,
         )
         self._contexts[context.job] = context
@@ -263,14 +264,14 @@ class JobService:
     def _lease(self, lease: effects.Lease) -> None:
         context = self._contexts[lease.job]
         if lease.node == self._node:
-            self._local.own_lease(lease, context.submitter, self.owner.timeout_ms(lease.job))
+            self._local.own_lease(lease, context.submitter, context.timeout_ms)
             return
         link = self._links.get(lease.node)
         if link is None:
             return  # the session ended in this very moment; `ExecutorLost` is on its way
         functions = list(dict.fromkeys(lease.functions))
-        lane = Lane.BULK if sum(map(len, lease.payloads)) > _INLINE_BYTES_MAX else Lane.CONTROL
-        self._send_what_it_lacks(link, context, lease.tranche, functions, lane)
+        bulk = sum(map(len, lease.payloads)) > _INLINE_BYTES_MAX
+        self._send_what_it_lacks(link, context, lease.tranche, functions, bulk=bulk)
         numbers = {digest: number for number, digest in enumerate(functions)}
         units = [
             LeasedUnit(index, attempt, numbers[function], payload)
@@ -278,37 +279,37 @@ class JobService:
                 lease.indices, lease.attempts, lease.functions, lease.payloads, strict=True
             )
         ]
-        link.send(LeaseGrant(lease.job, lease.epoch, lease.tranche, lease.duration_ms, functions, units), lane=lane)
+        link.send(LeaseGrant(lease.job, lease.epoch, lease.tranche, lease.duration_ms, functions, units), bulk=bulk)
 
     def _send_what_it_lacks(
-        self, link: Link, context: JobContext, tranche: int, functions: list[Digest], lane: Lane
+        self, link: Link, context: JobContext, tranche: int, functions: list[Digest], *, bulk: bool
     ) -> None:
         log_of_node = self._sent[link.peer.node]
         sent = log_of_node.job(context.job)
         if sent is None:
             sent = log_of_node.open(context.job)
-            link.send(JobOpen(context.manifest), lane=Lane.CONTROL)
+            link.send(JobOpen(context.manifest))
         for digest in functions:
             if digest not in sent.functions:
                 sent.functions.add(digest)
                 self._send_function(link, context, sent, context.functions[digest])
         if tranche not in sent.tranches:
             sent.tranches.put(tranche, context.tranches.size(tranche), None)
-            link.send(TrancheOpen(context.job, context.tranches[tranche]), lane=Lane.CONTROL)
-        if lane is Lane.BULK:
+            link.send(TrancheOpen(context.job, context.tranches[tranche]))
+        if bulk:
             self._open_on_bulk(link, context, sent)
 
     def _send_function(self, link: Link, context: JobContext, sent: SentJob, data: bytes) -> None:
-        lane = Lane.BULK if len(data) > _INLINE_BYTES_MAX else Lane.CONTROL
-        if lane is Lane.BULK:
+        bulk = len(data) > _INLINE_BYTES_MAX
+        if bulk:
             self._open_on_bulk(link, context, sent)
-        link.send(FunctionData(context.job, data), lane=lane)
+        link.send(FunctionData(context.job, data), bulk=bulk)
 
     def _open_on_bulk(self, link: Link, context: JobContext, sent: SentJob) -> None:
         # The lanes are two TCP connections: what is sent on one may overtake the manifest on the other.
         if not sent.on_bulk:
             sent.on_bulk = True
-            link.send(JobOpen(context.manifest), lane=Lane.BULK)
+            link.send(JobOpen(context.manifest), bulk=True)
 
     def _recall(self, recall: effects.Recall) -> None:
         if recall.node == self._node:
@@ -329,7 +330,7 @@ class JobService:
         context.finished = (state, reason)
         for node, sent in self._sent.items():
             if sent.forget(context.job):
-                self._links[node].send(Recall(context.job, 0, []))
+                self._links[node].send(Recall(context.job, FIRST_EPOCH, []))
         self._local.own_job_ended(context.job)
         context.functions.clear()
         self._ended.append((self._seams.monotonic(), context.job))

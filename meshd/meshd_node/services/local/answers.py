@@ -3,34 +3,25 @@
 import json
 import os
 from collections.abc import Callable
-from typing import Final, Protocol, assert_never
-
-from meshd_protocol import PROTOCOL_VERSION
-from meshd_protocol.certificates import Certified, Role
-from meshd_protocol.ids import JobId, NodeId, to_text
-from meshd_protocol.limits import REASON_CHARS_MAX
-from meshd_protocol.messages.local import Answer, Ask, Denial, DenialCode, Question, Welcome
+from typing import Final, assert_never
 
 from meshd_node import __version__
 from meshd_node.core.membership.effects import Member, MemberState
-from meshd_node.core.membership.machine import Membership
 from meshd_node.core.owner.machine import Owner
-from meshd_node.core.owner.summary import JobSummary
-from meshd_node.net.link import Link
+from meshd_node.core.owner.summaries import JobSummary
 from meshd_node.seams import Seams
 from meshd_node.services.jobs.context import JobContext
+from meshd_node.services.links import Links
+from meshd_node.services.membership import MembershipService
+from meshd_protocol import PROTOCOL_VERSION
+from meshd_protocol.certificates import Certified, Role
+from meshd_protocol.ids import JobId, to_text
+from meshd_protocol.limits import REASON_CHARS_MAX
+from meshd_protocol.messages.local import Answer, Ask, Denial, DenialCode, Question, Welcome
 
 _ROOT_UID: Final = 0
 
 Json = dict[str, object]
-
-
-class Links(Protocol):
-    """Where the sessions with other nodes are."""
-
-    def link(self, node: NodeId) -> Link | None:
-        """The session with a node, if there is one."""
-        ...
 
 
 class Answers:
@@ -40,7 +31,7 @@ class Answers:
         self,
         me: Certified,
         mesh_name: str,
-        membership: Membership,
+        membership: MembershipService,
         owner: Owner,
         links: Links,
         seams: Seams,
@@ -87,7 +78,7 @@ class Answers:
             case Question.STATUS:
                 found: object = self._status()
             case Question.PEERS:
-                found = [self._peer(member) for member in self._membership.members()]
+                found = self._peers()
             case Question.JOBS:
                 found = [_job(job, self._seams.monotonic(), self._seams.wall()) for job in self._owner.jobs()]
             case Question.JOB | Question.WHY:
@@ -127,7 +118,12 @@ class Answers:
             "certificate_expires": self._me.not_after,
         }
 
-    def _peer(self, member: Member) -> Json:
+    def _peers(self) -> list[Json]:
+        # What this node knows at first hand: how much of the window that an executor granted its own units fill.
+        loads = {each.node: each.held_units / max(1, each.window_units) for each in self._owner.executors()}
+        return [self._peer(member, loads.get(member.node)) for member in self._membership.members()]
+
+    def _peer(self, member: Member, load: float | None) -> Json:
         now = self._seams.monotonic()
         link = self._links.link(member.node)
         offer = member.offer
@@ -140,23 +136,25 @@ class Answers:
             "roles": sorted(member.certified.roles),
             "cpus": None if offer is None else offer.cpu_milli / 1_000,
             "memory_bytes": None if offer is None else offer.memory_bytes,
-            "gpus": [] if offer is None else [{"model": gpu.model, "memory_bytes": gpu.memory_bytes} for gpu in offer.gpus],
+            "gpus": []
+            if offer is None
+            else [{"model": gpu.model, "memory_bytes": gpu.memory_bytes} for gpu in offer.gpus],
             "slots": None if offer is None else offer.slots,
-            "load": self._load(member.node),
-            "rtt_ms": 0.0 if member.node == self._me.node else None if link is None else round(link.rtt_s * 1_000, 3),
+            "load": load,
+            "rtt_ms": 0.0 if member.node == self._me.node else _milliseconds(link.rtt_s if link else None),
             "since": round(self._seams.wall() - (now - member.since), 3),
             "version": member.core.release,
             "record": [member.version.epoch, member.version.sequence],
             "self": member.node == self._me.node,
         }
 
-    def _load(self, node: NodeId) -> float | None:
-        # What this node knows at first hand: the share of the window that an executor granted which its own units fill.
-        return self._owner.load(node)
-
     def _name(self) -> str:
         member = self._membership.member(self._me.node)
         return "" if member is None else member.core.name
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1_000, 3)
 
 
 def _job(job: JobSummary, now: float, wall: float) -> Json:
@@ -171,7 +169,8 @@ def _job(job: JobSummary, now: float, wall: float) -> Json:
         "cancelled": job.cancelled,
         "waiting": job.waiting,
         "running": job.running,
-        "attempts": job.attempts,
+        "copies": job.copies,
+        "shares": {to_text(node): count for node, count in job.shares.items()},
         "created": round(wall - (now - job.created), 3),
         "ended": None if job.ended is None else round(wall - (now - job.ended), 3),
     }

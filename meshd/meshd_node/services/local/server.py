@@ -11,8 +11,6 @@ from typing import Final
 
 import structlog
 import trio
-from meshd_protocol.limits import REASON_CHARS_MAX
-from meshd_protocol.messages.local import LOCAL, Denial, DenialCode
 
 from meshd_node.errors import MeshdError
 from meshd_node.frame_socket import FrameSocket
@@ -20,6 +18,8 @@ from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
 from meshd_node.services.local.session import Session
 from meshd_node.services.outflow import Outflow
+from meshd_protocol.limits import REASON_CHARS_MAX
+from meshd_protocol.messages.local import LOCAL, Denial, DenialCode
 
 log = structlog.get_logger(__name__)
 

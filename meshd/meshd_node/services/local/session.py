@@ -4,6 +4,12 @@ from typing import Final
 
 import structlog
 import trio
+
+from meshd_node.frame_socket import Batch, FrameSocket
+from meshd_node.services.jobs.context import JobContext
+from meshd_node.services.jobs.service import JobService, TooMuchWaiting
+from meshd_node.services.local.answers import Answers
+from meshd_node.services.outflow import Outflow
 from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.framing import Message
@@ -27,12 +33,6 @@ from meshd_protocol.messages.local import (
     SubmitUnits,
     UnitsEnded,
 )
-
-from meshd_node.frame_socket import Batch, FrameSocket
-from meshd_node.services.jobs.context import JobContext
-from meshd_node.services.jobs.service import JobService, TooMuchWaiting
-from meshd_node.services.local.answers import Answers
-from meshd_node.services.outflow import Outflow
 
 log = structlog.get_logger(__name__)
 

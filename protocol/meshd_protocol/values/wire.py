@@ -1,0 +1,96 @@
+"""Trees of MessagePack: what a value is between Python and bytes. Spec: 13-values.md, section 2.
+
+A tree is made of None, bool, int, float, str, bytes, list, dict and `Ext`; the same tree is always the same bytes.
+"""
+
+import itertools
+import struct
+from enum import IntEnum
+from typing import Final
+
+import msgpack
+
+from meshd_protocol.errors import MalformedValue
+
+Ext = msgpack.ExtType
+NAN_BYTES: Final = bytes.fromhex("7ff8000000000000")
+NAN: Final[float] = struct.unpack(">d", NAN_BYTES)[0]
+# What MessagePack itself holds; integers beyond it are extensions.
+INTEGER_MIN: Final = -(1 << 63)
+INTEGER_MAX: Final = (1 << 64) - 1
+# Below this, what hostile lengths make the unpacker allocate (30 nested headers, each of up to 256 items) is 64 KiB.
+_SMALL_BYTES: Final = 256
+_PACKER: Final = msgpack.Packer(strict_types=True)
+
+
+class Code(IntEnum):
+    """The extension types. Numbers are never used again for something else."""
+
+    INTEGER = 1
+    COMPLEX = 2
+    TUPLE = 3
+    SET = 4
+    FROZENSET = 5
+    BYTEARRAY = 6
+    RANGE = 7
+    SLICE = 8
+    DATE = 9
+    TIME = 10
+    DATETIME = 11
+    TIMEDELTA = 12
+    DECIMAL = 13
+    FRACTION = 14
+    UUID = 15
+    ARRAY = 16
+    ARRAY_SCALAR = 17
+    ENUM = 18
+    DATACLASS = 19
+    NAMEDTUPLE = 20
+    EXCEPTION = 21
+
+
+def pack(tree: object) -> bytes:
+    """The bytes of a tree."""
+    packed: bytes = _PACKER.pack(tree)
+    return packed
+
+
+def pack_sequence(packed: list[bytes]) -> bytes:
+    """The bytes of a list whose items are packed already."""
+    header: bytes = _PACKER.pack_array_header(len(packed))
+    return header + b"".join(packed)
+
+
+def unpack(data: bytes) -> object:
+    """The tree of these bytes, which are its only ones; raise `MalformedValue` for any others."""
+    try:
+        if len(data) > _SMALL_BYTES:
+            _check_lengths(data)
+        tree: object = msgpack.unpackb(data, strict_map_key=False)
+        again = pack(tree)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise MalformedValue(f"not a value: {error}") from error
+    if again != data:
+        raise MalformedValue("a value is not in its canonical form")
+    return tree
+
+
+def unpack_fields(data: bytes, count: int) -> list[object]:
+    """The tree of a list of exactly `count` items."""
+    tree = unpack(data)
+    if type(tree) is not list or len(tree) != count:
+        raise MalformedValue(f"an extension should hold a list of {count} items")
+    return tree
+
+
+def check_rising(packed: list[bytes]) -> None:
+    """Maps and sets are sorted by encoding and have no item twice."""
+    if any(first >= second for first, second in itertools.pairwise(packed)):
+        raise MalformedValue("a map or set is not sorted by encoding, or has an item twice")
+
+
+def _check_lengths(data: bytes) -> None:
+    """Walk over the whole without building anything, so that no announced length is believed before its items came."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    unpacker.skip()

@@ -29,8 +29,8 @@ INVITE_PURPOSES: Final = frozenset({ExtendedKeyUsageOID.CLIENT_AUTH})
 _ANCHOR_SIGNER: Final = Ed25519PrivateKey.from_private_bytes(hashlib.sha256(b"meshd/anchor/1").digest())
 _ANCHOR_BEGIN: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _ANCHOR_END: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-# X.509 bounds a common name to 64 characters; certificate serials to 20 bytes, positive.
-_SERIAL_BYTES: Final = 20
+# X.509 bounds serials to 20 bytes, positive.
+SERIAL_BYTES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def key_id(key: bytes) -> bytes:
 
 def serial_from(entropy: bytes) -> int:
     """Make a serial of 20 random bytes: positive, and below the 159 bits that X.509 allows."""
-    assert len(entropy) == _SERIAL_BYTES, "a serial takes 20 bytes"
+    assert len(entropy) == SERIAL_BYTES, "a serial takes 20 bytes"
     return (int.from_bytes(entropy, "big") >> 1) or 1
 
 

@@ -1,0 +1,247 @@
+"""The executor: runs leased units on this node's workers, and owes each of them exactly one end."""
+
+from typing import Final, assert_never
+
+from meshd_node.core.executor.backlog import Share, key_of
+from meshd_node.core.executor.config import ExecutorConfig
+from meshd_node.core.executor.crew import Given, Worker
+from meshd_node.core.executor.dispatch import Dispatch
+from meshd_node.core.executor.effects import Drained, Effect, GrantCredit, Wake
+from meshd_node.core.executor.events import (
+    DrainBegan,
+    Event,
+    LeaseArrived,
+    OwnerLost,
+    OwnerUp,
+    Recalled,
+    Tick,
+    WorkerEnded,
+    WorkerRan,
+    WorkerReady,
+)
+from meshd_node.core.executor.ledger import Ledger
+from meshd_node.core.executor.step import Step
+from meshd_node.core.executor.windows import Resized
+from meshd_node.core.submitter import Submitter
+from meshd_protocol.ids import NodeId
+from meshd_protocol.messages.attempts import AttemptStatus
+from meshd_protocol.messages.worker import WorkResult
+
+_INF: Final = float("inf")
+_DRAINING: Final = "this node is draining"
+
+
+class Executor:
+    """A state machine. A unit costs it about 2 µs in batches of 256.
+
+    A unit that an owner recalled, or whose owner was lost, gets no end: it is dropped where it waits, and where it
+    runs it is let finish, but not for longer than `recall_grace_ms` in all, and its result is dropped.
+    """
+
+    def __init__(self, node: NodeId, slots: int, config: ExecutorConfig | None = None) -> None:
+        """Serve with at most `slots` workers."""
+        self.node = node
+        self._config = config or ExecutorConfig()
+        self._ledger = Ledger(slots, self._config)
+        self._dispatch = Dispatch(slots, self._config)
+        self._crew = self._dispatch.crew
+        self._backlog = self._dispatch.backlog
+        # Workers in a row, by submitter, that ended without having answered one unit.
+        self._failures: dict[Submitter, int] = {}
+        self._drain_until = _INF
+        self._draining = False
+        self._drained = False
+        self._wake_at = _INF
+
+    @property
+    def running(self) -> int:
+        """Units that workers have and have not answered."""
+        return sum(len(worker.given) for worker in self._crew.workers.values())
+
+    @property
+    def queued(self) -> int:
+        """Units that wait for a worker."""
+        return sum(map(self._backlog.waiting, self._backlog.submitters()))
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """Apply one event; return what the shell must do, in order."""
+        step = Step(now)
+        match event:
+            case WorkerRan(number, results):
+                self._ran(number, results, step)
+            case LeaseArrived():
+                self._leased(event, step)
+            case WorkerReady(number):
+                self._ready(number, step)
+            case WorkerEnded(number, running, reason):
+                self._ended(number, running, reason, step)
+            case OwnerUp(owner):
+                grant = self._ledger.windows.open(owner, now)
+                step.effects.append(GrantCredit(owner, 0, 0) if self._draining else grant)
+            case OwnerLost(owner):
+                for share in self._ledger.close(owner):
+                    self._recall(share, share.held.copy(), step)
+            case Recalled(owner, job, epoch, indices):
+                wanted = self._ledger.share(owner, job, epoch)
+                if wanted is not None:
+                    units = frozenset(indices)
+                    self._recall(wanted, {key for key in wanted.held if not units or key >> 16 in units}, step)
+            case DrainBegan(until):
+                self._drain(until, step)
+            case Tick():
+                self._tick(step)
+            case _:
+                assert_never(event)
+        return self._close(step)
+
+    # --- owners ---------------------------------------------------------------------------------------------------
+
+    def _leased(self, event: LeaseArrived, step: Step) -> None:
+        account = self._ledger.account(event.owner)
+        if account is None:
+            # Its session ended before this was handled: nobody waits for an answer.
+            return
+        share, works = self._ledger.lease(event, account)
+        if self._draining:
+            self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
+        elif not self._ledger.windows.holds(account):
+            self._ledger.end(share, works, AttemptStatus.REFUSED, "busy: more was sent than the window allows", step)
+        else:
+            self._backlog.append(share, works)
+            self._dispatch.feed(share.submitter, step)
+
+    def _recall(self, share: Share, keys: set[int], step: Step) -> None:
+        """Forget what waits. What runs is no longer held, so that its result is dropped; it gets a short grace."""
+        for work in self._backlog.remove(share, keys):
+            self._ledger.forget(share, work, step.now)
+        for worker in self._crew.of(share.submitter):
+            for given_share, work in worker.given.values():
+                if given_share is share and key_of(work) in keys:
+                    self._ledger.forget(share, work, step.now)
+            worker.set_deadline(self._config.recall_grace_ms / 1e3)
+
+    # --- workers --------------------------------------------------------------------------------------------------
+
+    def _ready(self, number: int, step: Step) -> None:
+        worker = self._crew.workers.get(number)
+        if worker is not None:
+            worker.ready = True
+            worker.idle_since = step.now
+            self._dispatch.feed(worker.submitter, step)
+
+    def _ran(self, number: int, results: list[WorkResult], step: Step) -> None:
+        worker = self._crew.workers.get(number)
+        if worker is None:
+            return
+        spent, handed_back = self._ledger.answer(worker.given, results, step)
+        if spent:
+            elapsed_s = step.now - worker.running_since
+            worker.note_answer(step.now)
+            self._failures.pop(worker.submitter, None)
+            for resized in self._ledger.learn(spent, elapsed_s):
+                self._resize(resized, step)
+        worker.set_deadline(self._config.recall_grace_ms / 1e3)
+        if handed_back:
+            worker.stalled = bool(worker.given)
+            self._take_back(handed_back, step)
+            self._dispatch.feed(worker.submitter, step)
+        elif not self._draining:
+            self._dispatch.feed_worker(worker, step)
+
+    def _resize(self, resized: Resized, step: Step) -> None:
+        """Grant a new window. What is here beyond it takes longer than was thought: idle nodes should have it."""
+        if self._draining:
+            return
+        step.effects.append(resized.grant)
+        for share, works in self._backlog.trim(resized.grant.owner, resized.surplus):
+            self._ledger.end(share, works, AttemptStatus.HANDED_BACK, "units take longer than expected", step)
+
+    def _ended(self, number: int, running: int | None, reason: str, step: Step) -> None:
+        worker = self._crew.workers.get(number)
+        if worker is None:
+            return
+        crashed = worker.given.pop(running, None) if running is not None else None
+        self._take_back(self._crew.dismiss(worker), step)
+        if crashed is not None:
+            share, work = crashed
+            self._ledger.end(share, [work], AttemptStatus.CRASHED, reason, step)
+        elif not worker.answered:
+            self._failed_to_start(worker.submitter, reason, step)
+        self._dispatch.feed_all(step)
+
+    def _failed_to_start(self, submitter: Submitter, reason: str, step: Step) -> None:
+        failures = self._failures.pop(submitter, 0) + 1
+        if failures < self._config.start_failures_max:
+            if self._backlog.waiting(submitter):
+                self._failures[submitter] = failures
+        else:
+            for share, works in self._backlog.clear(submitter):
+                self._ledger.end(share, works, AttemptStatus.REFUSED, f"no worker could be started: {reason}", step)
+
+    def _take_back(self, entries: list[Given], step: Step) -> None:
+        """What was given and not started waits again, or goes back to its owner if this node drains."""
+        if not self._draining:
+            self._dispatch.put_back(entries)
+            return
+        for share, work in entries:
+            self._ledger.end(share, [work], AttemptStatus.HANDED_BACK, _DRAINING, step)
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def _tick(self, step: Step) -> None:
+        self._wake_at = _INF
+        for worker in list(self._crew.workers.values()):
+            if worker.deadline <= step.now:
+                self._overdue(worker, step)
+        if self._draining:
+            if self._drain_until <= step.now:
+                self._end_all_workers(step)
+            return
+        self._dispatch.end_idle(step)
+        step.effects.extend(self._ledger.windows.forget_idle(step.now))
+        self._dispatch.feed_all(step)
+
+    def _overdue(self, worker: Worker, step: Step) -> None:
+        """End a worker for what it runs. That unit is charged, unless it was recalled; the rest was not started."""
+        (share, work), *rest = self._dispatch.end_worker(worker, "its unit ran for too long", step)
+        self._ledger.end(share, [work], AttemptStatus.TIMED_OUT, f"ran for longer than its {share.timeout_s:g} s", step)
+        self._take_back(rest, step)
+
+    def _drain(self, until: float, step: Step) -> None:
+        """Take nothing new, hand back what waits; end workers as they finish, and all of them at `until`."""
+        self._draining = True
+        self._drain_until = until
+        step.effects.extend(GrantCredit(owner, 0, 0) for owner in self._ledger.windows.accounts)
+        for submitter in list(self._backlog.submitters()):
+            for share, works in self._backlog.clear(submitter):
+                self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
+        if until <= step.now:
+            self._end_all_workers(step)
+
+    def _end_all_workers(self, step: Step) -> None:
+        for worker in list(self._crew.workers.values()):
+            self._take_back(self._dispatch.end_worker(worker, _DRAINING, step), step)
+
+    def _close(self, step: Step) -> list[Effect]:
+        if self._draining:
+            for worker in [worker for worker in self._crew.workers.values() if not worker.given]:
+                self._dispatch.end_worker(worker, _DRAINING, step)
+        effects = step.report()
+        if self._draining and not self._drained and not self._crew.workers:
+            self._drained = True
+            effects.append(Drained())
+        wake_at = self._next_wake()
+        if wake_at < self._wake_at:
+            self._wake_at = wake_at
+            effects.append(Wake(wake_at))
+        return effects
+
+    def _next_wake(self) -> float:
+        """The earliest moment that matters. A later one than wished before is not worth telling: that tick finds it."""
+        times = [worker.deadline for worker in self._crew.workers.values()]
+        if self._draining:
+            times.append(self._drain_until if self._crew.workers else _INF)
+        else:
+            times += map(self._dispatch.idle_until, self._crew.workers.values())
+            times.append(self._ledger.windows.next_wake())
+        return min(times, default=_INF)

@@ -1,0 +1,99 @@
+"""How much each owner may have unanswered here, and what it has."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from meshd_node.core.executor.config import ExecutorConfig
+from meshd_node.core.executor.effects import GrantCredit
+from meshd_protocol.ids import NodeId
+
+# A window follows the mean of about so many of the owner's last units.
+_MEMORY_UNITS: Final = 32
+# A wider window waits for more results: four times a step is from 4 to 4,096 in five round trips.
+_GROWTH: Final = 4
+
+
+class Account:
+    """What one owner has here and may have."""
+
+    __slots__ = ("granted", "idle_since", "node", "payload_bytes", "spent_units", "spent_us", "units")
+
+    def __init__(self, node: NodeId, granted: int, now: float) -> None:
+        """Open an account with the window that was granted first."""
+        self.node = node
+        self.granted = granted
+        self.units = 0
+        self.payload_bytes = 0
+        self.spent_us = 0.0
+        self.spent_units = 0
+        self.idle_since = now
+
+    def learn(self, units: int, spent_us: float) -> None:
+        """Count units that ended; older ones weigh less and less."""
+        self.spent_units += units
+        self.spent_us += spent_us
+        if self.spent_units > _MEMORY_UNITS:
+            self.spent_us *= _MEMORY_UNITS / self.spent_units
+            self.spent_units = _MEMORY_UNITS
+
+
+class Resized(NamedTuple):
+    """A new window, and how many of its owner's units are here beyond it because it was wider."""
+
+    grant: GrantCredit
+    surplus: int
+
+
+class Windows:
+    """The accounts of all owners that are up."""
+
+    def __init__(self, slots: int, config: ExecutorConfig) -> None:
+        """Start with nobody."""
+        self._slots = slots
+        self._config = config
+        # One that runs and one that waits behind it in each slot: right for long units, a start for others.
+        self._start = 2 * slots
+        self.accounts: dict[NodeId, Account] = {}
+
+    def open(self, owner: NodeId, now: float) -> GrantCredit:
+        """Open an account."""
+        self.accounts[owner] = Account(owner, self._start, now)
+        return GrantCredit(owner, self._start, self._config.window_bytes)
+
+    def holds(self, account: Account) -> bool:
+        """Whether what an owner has here is within the hard bounds."""
+        return account.units <= self._config.queue_units_max and account.payload_bytes <= self._config.queue_bytes_max
+
+    def adjust(self, account: Account) -> Iterator[Resized]:
+        """Fit a window to what its owner's units took; nothing while the old one is near enough."""
+        before = account.granted
+        wanted = min(self._target(account), _GROWTH * before)
+        if wanted <= before // 2 or wanted >= before + (before + 1) // 2:
+            account.granted = wanted
+            surplus = max(0, account.units - wanted) if wanted < before else 0
+            yield Resized(GrantCredit(account.node, wanted, self._config.window_bytes), surplus)
+
+    def forget_idle(self, now: float) -> list[GrantCredit]:
+        """Back to the first window for those who were idle for long."""
+        grants = []
+        for account in self.accounts.values():
+            if self._forget_at(account) <= now:
+                account.spent_units, account.spent_us = 0, 0.0
+                account.granted = self._start
+                grants.append(GrantCredit(account.node, self._start, self._config.window_bytes))
+        return grants
+
+    def next_wake(self) -> float:
+        """When `forget_idle` has something to do."""
+        return min(map(self._forget_at, self.accounts.values()), default=float("inf"))
+
+    def _forget_at(self, account: Account) -> float:
+        if account.units or account.granted == self._start:
+            return float("inf")
+        return account.idle_since + self._config.window_idle_ms / 1e3
+
+    def _target(self, account: Account) -> int:
+        active = sum(1 for other in self.accounts.values() if other.units) or 1
+        mean_us = account.spent_us / account.spent_units
+        units = int(self._slots * self._config.window_ms * 1e3 / (mean_us * active))
+        return max(self._start, min(units, self._config.window_units_max))

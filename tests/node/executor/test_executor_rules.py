@@ -1,0 +1,211 @@
+"""The executor under any order of events: every lease ends once, no worker serves two submitters, drains empty it."""
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from meshd_node.core.executor.config import ExecutorConfig
+from meshd_node.core.executor.effects import (
+    Drained,
+    EndWorker,
+    GrantCredit,
+    ReportEnds,
+    ReportResults,
+    RunOn,
+    StartWorker,
+    Wake,
+)
+from meshd_node.core.executor.events import (
+    DrainBegan,
+    LeaseArrived,
+    LeasedWork,
+    OwnerLost,
+    OwnerUp,
+    Recalled,
+    Tick,
+    WorkerEnded,
+    WorkerRan,
+    WorkerReady,
+)
+from meshd_node.core.executor.machine import Executor
+from meshd_node.core.submitter import Submitter
+from meshd_protocol.messages.attempts import AttemptStatus
+from meshd_protocol.messages.worker import WorkResult
+
+SLOTS = 3
+OWNERS = [b"a" * 20, b"b" * 20]
+FUNCTIONS = [b"f" * 32, b"g" * 32]
+owners = st.sampled_from(OWNERS)
+
+
+class ExecutorRules(RuleBasedStateMachine):
+    """A model of what is owed: attempts that were leased and not recalled, by owner, job and number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.machine = Executor(b"n" * 20, SLOTS, ExecutorConfig(turn_ms=20, worker_idle_ms=500))
+        self.now = 10.0
+        self.up: set[bytes] = set()
+        self.owed: Counter = Counter()
+        self.workers: dict[int, Submitter] = {}
+        self.ready: set[int] = set()
+        self.given: dict[int, list[int]] = {}
+        self.payloads: dict[tuple[int, int], bytes] = {}
+        self.windows: dict[bytes, int] = {}
+        self.unit = 0
+        self.draining = False
+        self.drained = 0
+
+    def send(self, event: object) -> None:
+        for effect in self.machine.handle(event, self.now):
+            self.perform(effect)
+
+    def perform(self, effect: object) -> None:
+        match effect:
+            case StartWorker(worker, submitter):
+                assert worker not in self.workers
+                self.workers[worker] = submitter
+                self.given[worker] = []
+                assert len(self.workers) <= SLOTS
+            case EndWorker(worker, _):
+                self.gone(worker)
+            case RunOn(worker, job, serials, functions, payloads):
+                assert worker in self.ready
+                assert 1 <= len(serials) == len(functions) == len(payloads) <= 256
+                assert serials == sorted(serials)
+                assert not self.given[worker] or serials[0] > self.given[worker][-1]
+                assert self.workers[worker].uid == job[0], "a worker got another submitter's unit"
+                self.given[worker] += serials
+            case ReportResults(owner, job, _, results) | ReportEnds(owner, job, _, results):
+                assert owner in self.up
+                for result in results:
+                    key = (owner, job, result.index, result.attempt)
+                    assert self.owed[key] == 1, "an end that nobody is owed"
+                    del self.owed[key]
+            case GrantCredit(owner, units, _):
+                assert 0 <= units <= 4096
+                assert not self.draining or units == 0
+                self.windows[owner] = units
+            case Drained():
+                self.drained += 1
+            case Wake(at):
+                assert at > 0
+
+    def gone(self, worker: int) -> None:
+        del self.workers[worker]
+        self.ready.discard(worker)
+        del self.given[worker]
+
+    @rule(owner=owners)
+    def owner_comes(self, owner: bytes) -> None:
+        if owner not in self.up:
+            self.up.add(owner)
+            self.send(OwnerUp(owner))
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data(), count=st.integers(1, 300), uid=st.integers(0, 3), timeout_ms=st.sampled_from([0, 50]))
+    def lease(self, data: st.DataObject, count: int, uid: int, timeout_ms: int) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.up)))
+        job = bytes([uid, timeout_ms]) * 10
+        works = [LeasedWork(self.unit + i, i % 3, FUNCTIONS[(self.unit + i) // 50 % 2], b"p") for i in range(count)]
+        self.unit += data.draw(st.sampled_from([count, count, count // 2]))  # at times some are leased twice
+        for work in works:
+            self.owed[owner, job, work.unit, work.attempt] = 1
+        self.send(LeaseArrived(owner, job, 0, Submitter(OWNERS[0], uid), timeout_ms, works))
+
+    @precondition(lambda self: self.workers.keys() - self.ready)
+    @rule(data=st.data())
+    def worker_is_ready(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.workers.keys() - self.ready)))
+        self.ready.add(worker)
+        self.send(WorkerReady(worker))
+
+    @precondition(lambda self: any(self.given.values()))
+    @rule(data=st.data(), cpu_us=st.sampled_from([1, 800, 20_000, 1 << 60]), part=st.integers(1, 300))
+    def worker_answers(self, data: st.DataObject, cpu_us: int, part: int) -> None:
+        worker = data.draw(st.sampled_from([worker for worker, given in self.given.items() if given]))
+        serials, self.given[worker] = self.given[worker][:part], self.given[worker][part:]
+        self.now += 0.002
+        self.send(WorkerRan(worker, [WorkResult(serial, AttemptStatus.RETURNED, b"v", cpu_us) for serial in serials]))
+
+    @precondition(lambda self: any(len(given) > 1 for given in self.given.values()))
+    @rule(data=st.data())
+    def worker_hands_back(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from([worker for worker, given in self.given.items() if len(given) > 1]))
+        serials, self.given[worker] = self.given[worker][1:], self.given[worker][:1]
+        self.send(WorkerRan(worker, [WorkResult(serial, AttemptStatus.HANDED_BACK, b"") for serial in serials]))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), started=st.booleans())
+    def worker_dies(self, data: st.DataObject, started: bool) -> None:
+        worker = data.draw(st.sampled_from(sorted(self.workers)))
+        running = self.given[worker][0] if started and self.given[worker] else None
+        self.gone(worker)
+        self.send(WorkerEnded(worker, running, "killed"))
+
+    @precondition(lambda self: self.owed)
+    @rule(data=st.data(), everything=st.booleans())
+    def recall(self, data: st.DataObject, everything: bool) -> None:
+        owner, job, unit, _ = data.draw(st.sampled_from(sorted(self.owed)[:20]))
+        for key in list(self.owed):
+            if key[:2] == (owner, job) and (everything or key[2] == unit):
+                del self.owed[key]
+        self.send(Recalled(owner, job, 0, [] if everything else [unit]))
+
+    @precondition(lambda self: len(self.up) == len(OWNERS))
+    @rule(owner=owners)
+    def owner_goes(self, owner: bytes) -> None:
+        self.up.remove(owner)
+        self.windows.pop(owner, None)
+        for key in [key for key in self.owed if key[0] == owner]:
+            del self.owed[key]
+        self.send(OwnerLost(owner))
+
+    @rule(seconds=st.sampled_from([0.01, 0.1, 1.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.send(Tick())
+
+    @precondition(lambda self: self.unit > 1000 and not self.draining)
+    @rule()
+    def drain(self) -> None:
+        self.draining = True
+        self.send(DrainBegan(self.now + 5))
+
+    @invariant()
+    def what_is_owed_is_queued_or_given(self) -> None:
+        assert self.machine.running == sum(map(len, self.given.values()))
+        assert len(self.owed) <= self.machine.running + self.machine.queued
+
+    @invariant()
+    def nothing_waits_while_a_slot_is_free(self) -> None:
+        if self.machine.queued:
+            assert len(self.workers) == SLOTS or self.workers.keys() - self.ready
+
+    def teardown(self) -> None:
+        """Once the world is quiet, all that was leased has ended and the windows are open; then a drain empties it."""
+        for _ in range(20_000):
+            if not self.owed and not self.machine.queued:
+                break
+            for worker in sorted(self.workers):
+                if worker in self.workers and worker not in self.ready:
+                    self.ready.add(worker)
+                    self.send(WorkerReady(worker))
+                if self.given.get(worker):
+                    serials, self.given[worker] = self.given[worker], []
+                    self.now += 0.001 * len(serials)
+                    self.send(WorkerRan(worker, [WorkResult(n, AttemptStatus.RETURNED, b"", 1_000) for n in serials]))
+        assert not self.owed, f"{len(self.owed)} leases never ended"
+        if not self.draining:
+            self.draining = True
+            self.send(DrainBegan(self.now + 1))
+        self.now += 6
+        self.send(Tick())
+        assert (self.workers, self.drained) == ({}, 1)
+        assert (self.machine.running, self.machine.queued) == (0, 0)
+
+
+ExecutorRules.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestExecutorRules = ExecutorRules.TestCase

@@ -82,7 +82,6 @@ class MembershipService:
         self._version = Version(setup.boot_epoch, 0)
         self._published: dict[Slot, Core | Offer] = {}
         self._machine_at = self._refresh_at = math.inf
-        self._seeds_at = -math.inf
         self._timer = Timer(self._fire)
 
     # --- what others ask ------------------------------------------------------------------------------------------
@@ -120,7 +119,6 @@ class MembershipService:
         self._budgets.setdefault(node, Budget(CHECKS_PER_S, CHECKS_BURST))
         if dialled:
             self._seeds.answered(dialled, node)
-            self._seeds_at = self._seeds.next_at(self._seams.monotonic())
         self._handle(PeerUp(node))
 
     def link_down(self, node: NodeId, *, refused: bool) -> None:
@@ -133,8 +131,7 @@ class MembershipService:
         if node is not None:
             self._handle(DialFailed(node, refused))
             return
-        self._seeds.failed(address)
-        self._seeds_at = self._seeds.next_at(self._seams.monotonic())
+        self._seeds.failed(address, self._seams.monotonic())
         self._set_timer()
 
     def message(self, sender: NodeId, message: States | StateDigests | StateWants) -> None:
@@ -228,11 +225,11 @@ class MembershipService:
                 assert_never(effect)
 
     def _set_timer(self) -> None:
-        self._timer.set(min(self._machine_at, self._refresh_at, self._seeds_at))
+        self._timer.set(min(self._machine_at, self._refresh_at, self._seeds.next_at()))
 
     def _fire(self) -> None:
         now = self._seams.monotonic()
-        if now >= self._seeds_at:
+        if now >= self._seeds.next_at():
             self._try_seeds(now)
         if now >= self._refresh_at:
             self._refresh(now)
@@ -245,9 +242,7 @@ class MembershipService:
         connected = self._budgets.keys()
         near = [member for node in (*connected, self._certified.node) if (member := self.member(node)) is not None]
         served = {address for member in near for address in member.core.addresses}
-        due = self._seeds.due(connected, served, now)
-        self._seeds_at = self._seeds.next_at(now)
-        for address in due:
+        for address in self._seeds.due(connected, served, now):
             self._outside.dial(None, (address,))
 
     def _refresh(self, now: float) -> None:

@@ -1,3 +1,4 @@
+import itertools
 import random
 from collections.abc import Callable, Sequence
 
@@ -287,20 +288,31 @@ def test_a_state_too_large_to_travel_is_refused_before_it_is_signed() -> None:
 
 async def test_seeds_are_tried_with_growing_pauses_until_one_answers(nursery, autojump_clock) -> None:
     membership, recorder = service(seeds=("seed:7423",), monotonic=trio.current_time)
-    await nursery.start(membership.run)
-    for tries in range(1, 6):
-        await trio.sleep(31)
-        assert recorder.dialled == [(None, ("seed:7423",))] * tries
-        membership.dial_failed(None, "seed:7423", refused=True)
-    recorder.dialled.clear()
-    await trio.sleep(31)
-    membership.link_up(ALICE.node, dialled="seed:7423")
-    await trio.sleep(300)
-    assert len(recorder.dialled) == 1
-    membership.link_down(ALICE.node, refused=False)
-    await trio.sleep(61)
+    times = []
 
-    assert len(recorder.dialled) == 2, "who answered is gone: somebody else may live there now"
+    def dial(node: NodeId | None, addresses: Sequence[str]) -> None:
+        assert (node, addresses) == (None, ("seed:7423",))
+        times.append(trio.current_time())
+        nursery.start_soon(fail)
+
+    async def fail() -> None:
+        membership.dial_failed(None, "seed:7423", refused=True)
+
+    recorder.dial = dial
+    await nursery.start(membership.run)
+    await trio.sleep(300)
+    pauses = [later - sooner for sooner, later in itertools.pairwise(times)]
+    assert pauses[0] < 1
+    assert 15 <= pauses[-1] <= 30
+    assert len(pauses) == pytest.approx(7 + 300 / 22, abs=6)
+    membership.link_up(ALICE.node, dialled="seed:7423")
+    times.clear()
+    await trio.sleep(300)
+    assert times == []
+    membership.link_down(ALICE.node, refused=False)
+    await trio.sleep(31)
+
+    assert len(times) == 1, "who answered is gone: somebody else may live there now"
 
 
 async def test_a_seed_that_connected_to_us_is_not_dialled(nursery, autojump_clock) -> None:

@@ -17,7 +17,6 @@ from meshd_protocol.ids import NodeId
 class _Seed:
     at: float = -math.inf
     failures: int = 0
-    flying: bool = False
     node: NodeId | None = None
 
 
@@ -33,31 +32,27 @@ class Seeds:
         """A session with `node` came about at this address."""
         seed = self._seeds.get(address)
         if seed is not None:
-            seed.node, seed.flying, seed.failures = node, False, 0
+            seed.node, seed.failures = node, 0
 
-    def failed(self, address: str) -> None:
-        """A dial of this address ended without a session."""
+    def failed(self, address: str, now: float) -> None:
+        """A dial of this address ended without a session: try again after a pause that doubles."""
         seed = self._seeds.get(address)
         if seed is not None:
-            seed.flying = False
+            pause = min(self._config.dial_last_s, self._config.dial_first_s * 2.0 ** min(seed.failures, 16))
+            seed.at = now + pause * self._rng.uniform(0.5, 1.0)
+            seed.failures += 1
 
     def due(self, connected: Collection[NodeId], served: Collection[str], now: float) -> list[str]:
         """The addresses to dial now. `served` are those at which a connected node, or this one, says it listens."""
         due = []
         for address, seed in self._seeds.items():
-            if not seed.flying and seed.at <= now and seed.node not in connected and address not in served:
-                due.append(address)
-                seed.flying = True
-                seed.at = now + self._pause(seed)
-                seed.failures += 1
+            if seed.at <= now:
+                # Unless it fails sooner: then looked at again.
+                seed.at = now + self._config.dial_last_s
+                if seed.node not in connected and address not in served:
+                    due.append(address)
         return due
 
-    def next_at(self, now: float) -> float:
-        """When to ask again what is due. Who answered is looked at again as well, at the slowest pace."""
-        waiting = [seed.at for seed in self._seeds.values() if not seed.flying]
-        look_again_at = now + self._config.dial_last_s if waiting else math.inf
-        return min((at for at in waiting if at > now), default=look_again_at)
-
-    def _pause(self, seed: _Seed) -> float:
-        longest = min(self._config.dial_last_s, self._config.dial_first_s * 2.0 ** min(seed.failures, 16))
-        return longest * self._rng.uniform(0.5, 1.0)
+    def next_at(self) -> float:
+        """When to ask again what is due."""
+        return min((seed.at for seed in self._seeds.values()), default=math.inf)

@@ -38,7 +38,7 @@ class Source(Protocol):
     queued_bytes: int
 
     def append_next(self, out: bytearray) -> None:
-        """Append the next frame, if there is one."""
+        """Append the next frame; there is one as long as `queued_bytes` is above 0."""
         ...
 
 
@@ -95,6 +95,8 @@ class Connection:
             await self.drain()
             await self._receive()
         await self.drain()
+        # The peer's first frames may have come with the end of its handshake.
+        self._decrypt()
         if self._tls.selected_alpn_protocol() != alpn:
             raise ConnectionLost(f"the peer does not speak {alpn}")
 
@@ -213,8 +215,9 @@ class Connection:
 
     def _encrypt(self) -> bool:
         queue = self.queue
-        if not queue and self.source is not None:
-            self.source.append_next(queue)
+        source = self.source
+        while source is not None and source.queued_bytes and len(queue) < _ENCRYPT_BYTES:
+            source.append_next(queue)
         if queue:
             size, done = min(len(queue), _ENCRYPT_BYTES), 0
             with memoryview(queue) as view:

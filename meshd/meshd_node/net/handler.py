@@ -34,5 +34,5 @@ class Handler(Protocol):
         ...
 
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
-        """The holder of an invite hands in a request. Call `reply` once, now or within `invite_timeout_ms`."""
+        """The holder of an invite asks. Call `reply` now or within `invite_timeout_ms`; later it does nothing."""
         ...

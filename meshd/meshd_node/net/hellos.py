@@ -6,13 +6,14 @@ from typing import Final
 from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ClocksDiffer, NoCommonVersion, PeerClosed
 from meshd_node.net.tls import Credentials
+from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.certificates import Certified, Invited, verify_invite_chain, verify_node_chain
 from meshd_protocol.errors import CertificateRefused, UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.limits import CLOCK_SKEW_S
 from meshd_protocol.messages.peer import PEER, Close, Hello, Lane
 
-VERSIONS: Final = (1,)
+VERSIONS: Final = (PROTOCOL_VERSION,)
 
 
 @dataclass(frozen=True, slots=True)

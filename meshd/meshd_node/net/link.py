@@ -117,10 +117,10 @@ class Link:
     def send(self, message: Message, stream: int = 0, *, bulk: bool = False) -> None:
         """Queue a message; it leaves when the handler returns, or with `Pool.flush`.
 
-        Never blocks: who sends much waits for `room` between. What is sent after the end is dropped in silence, since
-        `link_down` follows. Small messages arrive in order, large ones too, but not the ones with the others: `bulk`
-        sends a small one among the large.
-        Raise `LocalProtocolError` for a message above MESSAGE_BYTES_MAX.
+        Each lane keeps its order; between the lanes there is none. Above CONTROL_BYTES_MAX a message is on the bulk
+        lane in any case, `bulk` puts a smaller one there. Never blocks: who sends much waits for `room` between. What
+        is sent after the end is dropped in silence, since `link_down` follows. Raise `LocalProtocolError` for a message
+        above MESSAGE_BYTES_MAX.
         """
         if self.end is not None:
             return

@@ -27,9 +27,7 @@ class Slicer:
         self.queued_bytes += len(frame.body)
 
     def append_next(self, out: bytearray) -> None:
-        """Append the next slice to `out`, if there is one. Slices are made late: a message is in memory once."""
-        if not self._waiting:
-            return
+        """Append the next slice to `out`; there must be one. Slices are made late: a message is in memory once."""
         kind, stream, body = self._waiting[0]
         data = body[self._offset : self._offset + SLICE_BYTES_MAX]
         PEER.append(out, Slice(kind, len(body), self._offset, data), stream)

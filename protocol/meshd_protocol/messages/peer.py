@@ -73,7 +73,7 @@ class Close(Message, frozen=True):
 
 
 class WantBulk(Message, frozen=True):
-    """The sender has something large, and it was dialled: the receiver, who may dial, is to open the bulk connection."""
+    """The sender, who was dialled, has something large: the receiver, who dialled, is to open the bulk connection."""
 
     KIND = 0x06
 

@@ -1,7 +1,10 @@
 """Sessions begin, carry messages and end, over real sockets."""
 
+import socket
+
 import pytest
 import trio
+import trio.testing
 
 from meshd_node.net.config import NetConfig
 from meshd_protocol.errors import CloseCode, LocalProtocolError
@@ -259,24 +262,56 @@ async def test_room_waits_for_a_peer_that_reads_slowly_and_ends_with_it(nodes) -
         await slow.accepted()
         await server.heard.until(lambda: server.heard.links)
         link = server.heard.links[0]
-        rounds = 0
-        with trio.move_on_after(0.2):
-            while rounds < 10_000:
+        sent = 0
+
+        async def fill() -> None:
+            nonlocal sent
+            while sent < 10_000:
                 for _ in range(100):
-                    link.send(Credit(1, 1))
                     link.send(FunctionData(JOB, bytes(10_000)))
+                sent += 100
                 server.pool.flush()
                 await link.room()
-                rounds += 1
-        assert rounds < 10_000, "nobody reads, so this must have waited"
-        assert link.queued_bytes < 3 * MIB
 
-        received = 0
-        while received < 2 * 100 * rounds:
-            await slow.connection.fill()
-            received += sum(1 for frame in slow.connection.frames() if frame.kind != Ping.KIND)
-        await link.room()
+        async with trio.open_nursery() as filling:
+            filling.start_soon(fill)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert sent < 10_000, "nobody reads, so this must be waiting"
+            assert link.queued_bytes < 3 * MIB
+
+            received = 0
+            while received < 10_000:
+                await slow.connection.fill()
+                received += sum(1 for frame in slow.connection.frames() if frame.kind != Ping.KIND)
         assert link.queued_bytes <= MIB
+
+
+async def test_who_waits_for_room_is_woken_by_the_end(nodes) -> None:
+    server = await nodes.start(NetConfig(queue_high_bytes=MIB))
+    async with nodes.peer_of(server) as slow:
+        await slow.greet()
+        await slow.accepted()
+        await server.heard.until(lambda: server.heard.links)
+        link = server.heard.links[0]
+        for _ in range(2_000):
+            link.send(FunctionData(JOB, bytes(10_000)))
+        server.pool.flush()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(link.room)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            link.close(CloseCode.NORMAL, "enough")
+
+
+async def test_a_bulk_connection_that_is_refused_ends_the_session_with_that_evidence(nodes) -> None:
+    a, b = await nodes.pair()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        a.pool.link(b.id).address = f"127.0.0.1:{closed.getsockname()[1]}"
+    a.pool.link(b.id).send(large(MIB))
+    a.pool.flush()
+    await a.heard.until(lambda: a.heard.downs)
+
+    assert "nobody listens" in a.heard.downs[0][1]
+    assert a.heard.downs[0][2]
 
 
 async def test_a_peer_that_never_reads_is_cut_off(nodes) -> None:

@@ -10,7 +10,7 @@ from meshd_node.core.owner.executors import Executor, Executors
 from meshd_node.core.owner.job import Job
 from meshd_node.core.owner.placement import choose, group_of, share
 from meshd_node.core.owner.pool import Pool, pool_of
-from meshd_node.core.owner.retry import await_more
+from meshd_node.core.owner.retry import await_alike, await_more
 from meshd_node.core.owner.rota import Rota
 from meshd_node.core.owner.shelves import Shelf
 from meshd_node.core.owner.timers import Timers
@@ -56,7 +56,7 @@ class Dispatch:
             if job.paused or not job.has_work():
                 job.queued = False
             elif self._lease(job, turn):
-                self._rota.put(job)
+                self._line_up_again(job)
             elif self._placeable(job, turn.now):
                 stuck.append(job)
             else:
@@ -64,6 +64,12 @@ class Dispatch:
                 self._parked[job] = None
         for waiting in reversed(stuck):
             self._rota.put_back(waiting)
+
+    def _line_up_again(self, job: Job) -> None:
+        if job.has_work():
+            self._rota.put(job)
+        else:
+            job.queued = False
 
     def pool(self, job: Job, now: float) -> Pool:
         """The nodes that may run a job's units now."""
@@ -110,6 +116,9 @@ class Dispatch:
 
     def _give(self, job: Job, shelf: Shelf | None, candidates: list[Executor], waiting: int, turn: Turn) -> None:
         executor = choose(candidates, job.pace, self._rng)
+        alone = shelf is None and job.plan.believes_alone(executor.trusted)
+        if shelf is None and not alone:
+            waiting *= job.plan.copies
         count = min(
             share(executor, candidates, waiting, job.pace),
             executor.window_units - executor.held_units,
@@ -123,13 +132,12 @@ class Dispatch:
         self._executors.reopen(executor)
         self._watch(executor, grant)
         job.copies += len(units)
-        if shelf is None and job.plan.believes_alone(executor.trusted):
+        if alone:
             job.running += len(units)
             for unit in units:
                 unit.grant = grant
         else:
-            for unit in units:
-                _add_copy(job, unit, grant)
+            _add_copies(job, units, grant)
         turn.lease(lease)
 
     def _grant(self, job: Job, executor: Executor, attempt: int, units: int, now: float) -> Grant:
@@ -193,10 +201,17 @@ def _lease_of(job: Job, units: list[Unit], grant: Grant) -> Lease:
     )
 
 
-def _add_copy(job: Job, unit: Unit, grant: Grant) -> None:
-    trial = unit.open_trial()
-    if not trial.running:
-        job.running += 1
-    trial.running[grant.executor.node] = grant
-    trial.attempts = grant.attempt + 1
-    await_more(job, unit)
+def _add_copies(job: Job, units: list[Unit], grant: Grant) -> None:
+    """Start a replica, or a retry, of units that were drawn together."""
+    first_copies = units[0].trial is None
+    for unit in units:
+        trial = unit.open_trial()
+        if not trial.running:
+            job.running += 1
+        trial.running[grant.executor.node] = grant
+        trial.attempts = grant.attempt + 1
+    if first_copies:
+        await_alike(job, units)
+    else:
+        for unit in units:
+            await_more(job, unit)

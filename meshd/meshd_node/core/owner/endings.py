@@ -134,8 +134,7 @@ class Endings:
         trial = unit.open_trial()
         self._stop(job, unit, executor)
         executor.answered += 1
-        trial.votes.append(Vote(executor.node, executor.voter, executor.trusted, digest))
-        trial.results.setdefault(digest, result)
+        trial.vote(Vote(executor.node, executor.voter, executor.trusted, digest), result)
         accepted = job.plan.verdict(trial)
         if accepted is not None:
             self._accept(job, unit, trial, accepted, turn)

@@ -3,7 +3,7 @@
 from meshd_node.core.owner.dispatch import Dispatch
 from meshd_node.core.owner.executors import Executor, Executors, lacks
 from meshd_node.core.owner.job import Job, Tried
-from meshd_node.core.owner.plan import Trust, leading
+from meshd_node.core.owner.plan import Trust
 from meshd_node.core.owner.pool import voters
 from meshd_node.core.owner.reasons import camps, short
 from meshd_node.core.owner.unit import Trial, Unit
@@ -100,7 +100,7 @@ def _credit(group: frozenset[Executor]) -> list[str]:
 def _history(trial: Trial) -> list[str]:
     lines = [f"failed on {short(failure.node)}: {failure.reason}" for failure in trial.failures]
     if trial.votes:
-        lines.append(f"votes so far, {leading(trial)[1]} agree: {camps(trial.votes)}")
+        lines.append(f"votes so far, {trial.agreed} agree: {camps(trial.votes)}")
     return lines
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from meshd_node.core.owner.unit import Trial, Voter
+from meshd_node.core.owner.unit import Trial
 from meshd_protocol.ids import Digest
 from meshd_protocol.limits import REPLICAS_MAX
 from meshd_protocol.records import Policy
@@ -38,12 +38,12 @@ class Plan:
             for vote in trial.votes:
                 if vote.trusted:
                     return vote.digest
-        best, agreed = leading(trial)
-        return best if self.trust is not Trust.TRUSTED_ONLY and agreed >= self.quorum else None
+        believed = self.trust is not Trust.TRUSTED_ONLY and trial.agreed >= self.quorum
+        return trial.leader if believed else None
 
     def hopeless(self, trial: Trial) -> bool:
         """Whether the votes that may still be asked for can not make a quorum any more."""
-        return leading(trial)[1] + self.votes_max - len(trial.votes) < self.quorum
+        return trial.agreed + self.votes_max - len(trial.votes) < self.quorum
 
     def missing(self, trial: Trial) -> int:
         """How many more attempts should run now."""
@@ -52,7 +52,7 @@ class Plan:
             return 1 - running
         if self.trust is Trust.TRUSTED_FIRST and any(grant.executor.trusted for grant in trial.running.values()):
             return 0
-        wanted = max(self.copies - len(trial.votes), self.quorum - leading(trial)[1])
+        wanted = max(self.copies - len(trial.votes), self.quorum - trial.agreed)
         return min(wanted, self.votes_max - len(trial.votes)) - running
 
 
@@ -67,14 +67,3 @@ def plan_of(policy: Policy, copies_extra: int) -> Plan:
         trust, copies, quorum = Trust.TRUSTED_ONLY, 1, 1
     votes_max = 1 if not policy.pure else max(copies, min(copies + copies_extra, REPLICAS_MAX))
     return Plan(trust, copies, quorum, votes_max, policy.failures_max, policy.pure)
-
-
-def leading(trial: Trial) -> tuple[Digest | None, int]:
-    """The digest most distinct voters agree on, the earliest of equals, and their number."""
-    camps: dict[Digest, set[Voter]] = {}
-    for vote in trial.votes:
-        camps.setdefault(vote.digest, set()).add(vote.voter)
-    if not camps:
-        return None, 0
-    best = max(camps, key=lambda digest: len(camps[digest]))
-    return best, len(camps[best])

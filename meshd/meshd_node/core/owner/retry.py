@@ -14,6 +14,15 @@ def await_more(job: Job, unit: Unit) -> None:
         job.shelves.take(unit)
 
 
+def await_alike(job: Job, units: list[Unit]) -> None:
+    """Shelve units whose trials are all alike: their first copies were just given to one node."""
+    trial = units[0].open_trial()
+    if job.plan.missing(trial) > 0:
+        exclusion = exclusion_of(trial)
+        for unit in units:
+            job.shelves.put(unit, exclusion)
+
+
 def exclusion_of(trial: Trial) -> Exclusion:
     """Nobody runs or votes twice, as a node or as a voter; nodes that failed the unit come last."""
     barred: set[Voter] = set()

@@ -88,9 +88,11 @@ class Turn:
     def effects(self) -> list[Effect]:
         """Everything in the order in which it must happen."""
         effects: list[Effect] = [Journal(self.entries)] if self.entries else []
-        effects += self._recall_effects()
+        if self._recalls:
+            effects += self._recall_effects()
         effects += self._disagreements
-        effects += self._deliveries()
+        if self._ends:
+            effects += self._deliveries()
         effects += self._finished
         effects += self._leases
         return effects

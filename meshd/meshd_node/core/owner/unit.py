@@ -45,15 +45,27 @@ class Failure(NamedTuple):
 class Trial:
     """All attempts of a unit that one attempt did not settle."""
 
-    __slots__ = ("attempts", "failures", "results", "running", "shelf", "votes")
+    __slots__ = ("agreed", "attempts", "camps", "failures", "leader", "results", "running", "shelf", "votes")
 
     def __init__(self, attempts: int) -> None:
         self.attempts = attempts  # so far; the next one's number
         self.running: dict[NodeId, Grant] = {}
         self.votes: list[Vote] = []
+        self.camps: dict[Digest, set[Voter]] = {}
+        self.leader: Digest | None = None  # the digest most distinct voters agree on, the first to get there
+        self.agreed = 0  # how many those are
         self.results: dict[Digest, AttemptResult] = {}  # one of each digest, however many votes it has
         self.failures: list[Failure] = []
         self.shelf: Shelf | None = None  # where it waits for its next attempt
+
+    def vote(self, vote: Vote, result: AttemptResult) -> None:
+        """Count a result. A voter's second voice for one digest adds nothing."""
+        self.votes.append(vote)
+        self.results.setdefault(vote.digest, result)
+        camp = self.camps.setdefault(vote.digest, set())
+        camp.add(vote.voter)
+        if len(camp) > self.agreed:
+            self.leader, self.agreed = vote.digest, len(camp)
 
 
 class Unit:

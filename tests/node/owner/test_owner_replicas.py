@@ -1,0 +1,193 @@
+"""Copies that are compared: quorums, voters, disagreements, trust."""
+
+from meshd_node.core.owner.effects import Recall
+from meshd_node.core.owner.events import ExecutorChanged, ExecutorLost, JobClosed
+from meshd_protocol.messages.attempts import AttemptStatus, UnitStatus
+from meshd_protocol.records import Policy
+
+
+def strangers(rig, count: int, **view) -> list[bytes]:
+    return [rig.node(f"s{number}", trusted=False, operator=f"op{number}", **view) for number in range(count)]
+
+
+def test_copies_go_to_distinct_nodes_and_are_accepted_when_a_quorum_agrees(rig) -> None:
+    nodes = {rig.node(name) for name in "abc"}
+    job = rig.job(policy=Policy(replicas=3, quorum=2))
+    rig.submit(job, 1)
+    assert {lease.node for lease in rig.leases} == nodes
+    assert sorted(lease.attempts[0] for lease in rig.leases) == [0, 1, 2]
+
+    rig.answer(rig.leases[0])
+    assert rig.delivered == {}
+    rig.answer(rig.leases[0])
+
+    assert rig.delivered[job][0].value == b"right"
+    assert rig.recalls == [Recall(rig.leases[0].node, job, 1, [0])]
+    assert all(executor.held_units == 0 for executor in rig.owner.executors())
+
+
+def test_a_liar_is_outvoted_and_named(rig) -> None:
+    for name in "abc":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2))
+    rig.submit(job, 1)
+    liar = rig.leases[0].node
+    rig.answer(rig.leases[0], b"wrong")
+    rig.answer(rig.leases[0])
+    assert len(rig.leases) == 1
+    assert rig.leases[0].node != liar
+
+    rig.answer(rig.leases[0])
+
+    assert rig.delivered[job][0].value == b"right"
+    (report,) = rig.disagreements
+    assert [(node, agreed) for node, _, agreed in report.votes if not agreed] == [(liar, False)]
+    assert len(report.votes) == 3
+    assert any(line.startswith("outvoted: ") for line in rig.owner.why(job, 0, rig.now))
+
+
+def test_a_unit_whose_copies_never_agree_fails_and_names_them(rig) -> None:
+    for name in "abcdefgh":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2))
+    rig.submit(job, 1)
+
+    answers = 0
+    while rig.leases:
+        rig.answer(rig.leases[0], b"answer %d" % answers)
+        answers += 1
+
+    outcome = rig.delivered[job][0]
+    assert outcome.status is UnitStatus.FAILED
+    assert outcome.detail.startswith("no 2 of ")
+    assert answers <= 5
+    assert rig.disagreements[0].accepted_digest is None
+
+
+def test_one_copy_from_a_trusted_node_is_enough_by_default(rig) -> None:
+    strangers(rig, 3)
+    own, job = rig.node("own"), rig.job()
+
+    rig.submit(job, 5)
+    assert rig.leased() == {own: 5}
+    rig.answer(rig.leases[0])
+
+    assert len(rig.delivered[job]) == 5
+
+
+def test_strangers_are_believed_in_pairs_by_default_and_a_third_decides(rig) -> None:
+    strangers(rig, 3)
+    job = rig.job()
+    rig.submit(job, 1)
+    assert len(rig.leases) == 2
+
+    rig.answer(rig.leases[0], b"wrong")
+    assert rig.delivered == {}
+    rig.answer(rig.leases[0])
+    rig.answer(rig.leases[0])
+
+    assert rig.delivered[job][0].value == b"right"
+
+
+def test_one_operator_has_one_vote_however_many_nodes(rig) -> None:
+    """Node ids are free; operators were vouched for."""
+    for name in "abc":
+        rig.node(name, trusted=False, operator="sybil")
+    job = rig.job(policy=Policy(replicas=2))
+    rig.submit(job, 1)
+    assert rig.leases == []
+    assert any(
+        "needs 2 distinct voters, and there are 1: 3 eligible nodes" in line for line in rig.owner.why(job, 0, rig.now)
+    )
+
+    rig.node("d", trusted=False, operator="honest")
+
+    assert len(rig.leases) == 2
+    assert len({lease.node for lease in rig.leases} & {rig.node_id(name) for name in "abc"}) == 1
+
+
+def test_too_few_voters_wait_and_say_for_what(rig) -> None:
+    strangers(rig, 1)
+    job = rig.job()
+    rig.submit(job, 1)
+
+    assert rig.leases == []
+    assert any(
+        "needs 2 distinct voters; 1 eligible node makes" in line.replace("make ", "makes ", 1)
+        for line in rig.owner.why(job, 0, 0.0)
+    )
+    assert any("needs 2 distinct voters" in line for line in rig.owner.why(job, None, 0.0))
+
+
+def test_a_disagreement_without_a_further_voter_waits_for_one(rig) -> None:
+    strangers(rig, 2)
+    job = rig.job()
+    rig.submit(job, 1)
+    rig.answer(rig.leases[0], b"wrong")
+    rig.answer(rig.leases[0])
+    assert any("needs one more voter" in line for line in rig.owner.why(job, 0, rig.now))
+
+    rig.node("third", trusted=False, operator="third")
+    rig.answer(rig.leases[0])
+
+    assert rig.delivered[job][0].value == b"right"
+
+
+def test_an_explicit_single_copy_believes_a_stranger(rig) -> None:
+    strangers(rig, 1)
+    job = rig.job(policy=Policy(replicas=1))
+    rig.submit(job, 1)
+    rig.answer(rig.leases[0])
+    assert rig.delivered[job][0].value == b"right"
+
+
+def test_a_node_that_lost_its_trust_meanwhile_is_not_believed_alone(rig) -> None:
+    rig.node("own")
+    job = rig.job()
+    rig.submit(job, 1)
+    rig.send(ExecutorChanged(rig.view("own", trusted=False, operator="x")))
+
+    rig.answer(rig.leases[0])
+    assert rig.delivered == {}
+    rig.node("other", trusted=False, operator="y")
+    rig.answer(rig.leases[0])
+
+    assert rig.delivered[job][0].value == b"right"
+
+
+def test_a_lost_replica_is_run_elsewhere(rig) -> None:
+    for name in "abc":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2))
+    rig.submit(job, 1)
+    gone = rig.leases.pop(0)
+
+    rig.send(ExecutorLost(gone.node, "reset"))
+
+    assert len({lease.node for lease in rig.leases} - {gone.node}) == 2
+
+
+def test_failures_of_replicas_are_charged_to_their_unit(rig) -> None:
+    for name in "abcd":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2, failures_max=2))
+    rig.submit(job, 1)
+    rig.send(JobClosed(job))
+
+    rig.fail(rig.leases[0], AttemptStatus.CRASHED, "signal 9")
+    rig.fail(rig.leases[0], AttemptStatus.TIMED_OUT, "too long")
+
+    assert rig.delivered[job][0].status is UnitStatus.FAILED
+    assert rig.finished[job].state == "failed"
+    assert all(executor.held_units == 0 for executor in rig.owner.executors())
+
+
+def test_a_replicated_batch_goes_out_in_batches(rig) -> None:
+    for name in "ab":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2))
+
+    rig.submit(job, 200)
+
+    assert sum(len(lease.indices) for lease in rig.leases) == 400
+    assert len(rig.leases) <= 8

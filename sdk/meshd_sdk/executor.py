@@ -1,0 +1,171 @@
+"""An executor over a session, with its options: what `Mesh` is, and what `Mesh.options` returns."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from typing import Any, ParamSpec, TypeVar
+
+from meshd_protocol.messages.local import OpenJob
+from meshd_sdk.errors import MeshClosed
+from meshd_sdk.functions import pickle_function
+from meshd_sdk.futures import failed
+from meshd_sdk.job import Job
+from meshd_sdk.mapping import chunked, results_in_order
+from meshd_sdk.options import Options
+from meshd_sdk.payloads import call_payload, map_payload
+from meshd_sdk.resources import Resources
+from meshd_sdk.session import Session
+from meshd_sdk.stream import UnitStream
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class MeshExecutor(Executor):
+    """A `concurrent.futures.Executor` whose units run on the mesh, in one job that is opened by the first submit.
+
+    Threads may share it. A fork of the process may use it too, over a connection of its own; futures that the parent
+    made end there with `MeshClosed`. As with any executor, a future's callback must not wait for another future.
+    """
+
+    def __init__(self, session: Session, options: Options) -> None:
+        self._session = session
+        self._options = options
+        self._lock = threading.Lock()
+        self._stream: UnitStream | None = None
+        self._streams: list[UnitStream] = []
+        self._closed = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn(*args, **kwargs)` on the mesh. What can not be pickled, or is too large, is the future's exception.
+
+        Blocks while arguments of more than 512 MiB wait for their results.
+        """
+        stream = self._open_stream()
+        try:
+            function, payload = pickle_function(fn), call_payload(args, kwargs)
+        except Exception as error:  # pickling runs the user's code, which may raise anything
+            return failed(error)
+        return stream.submit(function, payload)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = 1,
+    ) -> Iterator[T]:
+        """Yield `fn` of the first items, the second, and so on, in order; all are submitted at once.
+
+        With `chunksize` above 1 that many calls travel as one unit, and end together. `chunksize=None` chooses: about
+        256 chunks, of at most 1,024 calls each. For calls that take microseconds it is 100 times faster than 1.
+        """
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout)
+        if chunksize is not None and chunksize < 1:
+            raise ValueError(f"chunksize must be 1 or more, or None to have it chosen, not {chunksize}")
+        chunks = [
+            (self._submit_chunk(fn, chunk), len(chunk)) for chunk in chunked(zip(*iterables, strict=False), chunksize)
+        ]
+        return results_in_order(chunks, timeout)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; wait for what was submitted, or cancel it first.
+
+        `cancel_futures` also cancels what runs already: the mesh does not tell which units do.
+        """
+        with self._lock:
+            self._closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            if cancel_futures:
+                stream.cancel_all()
+            stream.close()
+        if wait:
+            for stream in streams:
+                stream.wait_until_drained()
+
+    def options(
+        self,
+        *,
+        replicas: int | None = None,
+        quorum: int | None = None,
+        trust: str | None = None,
+        timeout: float | None = None,
+        retries: int | None = None,
+        pure: bool | None = None,
+        resources: Resources | None = None,
+        name: str | None = None,
+    ) -> MeshExecutor:
+        """An executor that shares this one's connection and runs its units like this; what is left out stays.
+
+        `replicas` copies of each unit run on distinct nodes, and a result that `quorum` of them agree on is taken
+        (by default a majority). `timeout` bounds each attempt in seconds, `retries` the attempts after a failed one.
+        `pure=False` runs each unit at most once. Shut down by itself or together with the `Mesh` it came from.
+        """
+        given = {
+            "replicas": replicas, "quorum": quorum, "trust": trust, "timeout": timeout, "retries": retries,
+            "pure": pure, "resources": resources, "name": name,
+        }  # fmt: skip
+        changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        return MeshExecutor(self._session, replace(self._options, **changes))
+
+    def job(self, fn: Callable[[Any], Any], inputs: Iterable[Any], *, name: str = "") -> Job:
+        """Run `fn(each)` for each input, as a job that outlives this program; its id finds it again (`Mesh.attach`).
+
+        Unlike `submit`, what can not be pickled or is too large is raised here, and nothing of the job is left.
+        """
+        if self._closed:
+            raise MeshClosed("cannot schedule new futures after shutdown")
+        options = replace(self._options, name=name or self._options.name or _name_of(fn))
+        function = pickle_function(fn)
+        stream = UnitStream(self._session.link(), _opening(options, detached=True), kept=True)
+        try:
+            for each in inputs:
+                stream.submit(function, call_payload((each,), {}))
+        except BaseException:
+            stream.cancel_all()
+            raise
+        finally:
+            stream.close()
+        return Job(self._session, stream)
+
+    def _submit_chunk(self, fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> Future[Any]:
+        stream = self._open_stream()
+        try:
+            function, payload = pickle_function(fn), map_payload(chunk)
+        except Exception as error:  # as in submit
+            return failed(error)
+        return stream.submit(function, payload)
+
+    def _open_stream(self) -> UnitStream:
+        """The stream of this executor's job; a new one at first, and when the last is full or lost."""
+        stream = self._stream
+        if stream is not None and stream.takes_units and not self._closed:
+            return stream
+        with self._lock:
+            if self._closed:
+                raise MeshClosed("cannot schedule new futures after shutdown")
+            if self._stream is None or not self._stream.takes_units:
+                if self._stream is not None:
+                    self._stream.close()
+                self._streams = [each for each in self._streams if not each.is_drained]
+                self._stream = UnitStream(self._session.link(), _opening(self._options, detached=False))
+                self._streams.append(self._stream)
+            return self._stream
+
+
+def _opening(options: Options, *, detached: bool) -> OpenJob:
+    return OpenJob(options.name or _name_of_program(), options.policy, options.needs, detached)
+
+
+def _name_of(fn: object) -> str:
+    return str(getattr(fn, "__name__", type(fn).__name__))[:100]
+
+
+def _name_of_program() -> str:
+    return (sys.argv[0].rpartition("/")[2] if sys.argv else "")[:100] or "python"

@@ -73,7 +73,7 @@ class Ends:
         self.echoed = trio.Event()
 
 
-def node(root: Ed25519PrivateKey) -> Credentials:
+def credentials(root: Ed25519PrivateKey) -> Credentials:
     key, nonce = Ed25519PrivateKey.generate(), os.urandom(16)
     public, root_key = key.public_key(), root.public_key().public_bytes_raw()
     name = NodeName(
@@ -86,7 +86,7 @@ def node(root: Ed25519PrivateKey) -> Credentials:
 def serve(root: bytes, pipe: Pipe) -> None:
     async def main() -> None:
         ends = Ends()
-        pool = Pool(ends, node(Ed25519PrivateKey.from_private_bytes(root)), NetConfig(), Clocks())
+        pool = Pool(ends, credentials(Ed25519PrivateKey.from_private_bytes(root)), NetConfig(), Clocks())
         pool.listen("127.0.0.1:0")
         async with trio.open_nursery() as nursery:
             await nursery.start(pool.run)
@@ -100,7 +100,7 @@ def serve(root: bytes, pipe: Pipe) -> None:
 
 async def measure(root: Ed25519PrivateKey, address: str, seconds: float) -> None:
     ends = Ends()
-    pool = Pool(ends, node(root), NetConfig(), Clocks())
+    pool = Pool(ends, credentials(root), NetConfig(), Clocks())
     async with trio.open_nursery() as nursery:
         await nursery.start(pool.run)
         pool.dial_seed(address)

@@ -17,6 +17,7 @@ from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.errors import ConfigError
 from meshd_node.net.addresses import join_address, split_address
 from meshd_node.net.config import NetConfig
+from meshd_node.places import socket_path
 from meshd_protocol.limits import ADDRESSES_MAX, MIB, SEEDS_MAX
 
 FILE_NAME: Final = "node.toml"
@@ -51,14 +52,16 @@ class ListenConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LendConfig:
-    """What this machine lends. 0 means all that is measured: a slot for each CPU, the memory that is free."""
+    """What this machine lends."""
 
-    slots: int = 0
+    # Workers at a time. -1 is one for each CPU that was measured; 0 lends nothing, the node only submits.
+    slots: int = -1
+    # 0 is all that is free.
     memory_mib: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.slots <= 4096:
-            raise ConfigError("lend.slots must be from 0 to 4096")
+        if not -1 <= self.slots <= 4096:
+            raise ConfigError("lend.slots must be from -1 (one for each CPU) to 4096")
         if not 0 <= self.memory_mib < 1 << 40:
             raise ConfigError("lend.memory_mib must be 0 or above")
 
@@ -82,8 +85,10 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    """All settings of one node. Where its folder and socket are, `places` says."""
+    """All settings of one node."""
 
+    # Where programs of this machine reach the daemon; from MESHD_SOCKET or MESHD_DIR, never from the file.
+    socket: Path
     # Addresses to join through, besides those of the token.
     seeds: tuple[str, ...] = ()
     # How long SIGTERM lets running units go on. The unit of systemd waits 15 s longer.
@@ -108,13 +113,14 @@ def load(folder: Path, environ: Mapping[str, str]) -> NodeConfig:
     """Read the settings of the node in `folder`; raise `ConfigError`, naming the file or the variables, and the key."""
     file = folder / FILE_NAME
     table = _read(file)
-    config = _build(table, str(file))
+    socket = socket_path(folder, environ)
+    config = _build(table, socket, str(file))
     overrides = _overrides(environ)
     if not overrides:
         return config
     for _, path, value in overrides:
         _put(table, path, value)
-    return _build(table, f"by {', '.join(dict.fromkeys(variable for variable, _, _ in overrides))}")
+    return _build(table, socket, f"by {', '.join(dict.fromkeys(variable for variable, _, _ in overrides))}")
 
 
 def render(config: NodeConfig) -> str:
@@ -122,9 +128,9 @@ def render(config: NodeConfig) -> str:
     return _HEADER + toml_tree.render(config)
 
 
-def _build(table: dict[str, object], source: str) -> NodeConfig:
+def _build(table: dict[str, object], socket: Path, source: str) -> NodeConfig:
     try:
-        return toml_tree.build(NodeConfig, table)
+        return toml_tree.build(NodeConfig, table, socket=socket)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}", error.hint) from error
 

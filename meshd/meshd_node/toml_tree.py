@@ -1,10 +1,14 @@
-"""Reads and writes a tree of frozen dataclasses as TOML tables. Every refusal names the key."""
+"""Reads and writes a tree of frozen dataclasses as TOML tables. Every refusal names the key.
+
+A field of the type `Path` is no key: places come from the environment.
+"""
 
 import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
 
 from meshd_node.errors import ConfigError
@@ -24,14 +28,13 @@ _WORDS: dict[object, str] = {
 }
 
 
-def build(kind: type[_TreeT], table: Mapping[str, object], where: str = "") -> _TreeT:
-    """Make a `kind` of a TOML table; what the table leaves out keeps its default."""
-    kinds = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
-    given: dict[str, Any] = {}
+def build(kind: type[_TreeT], table: Mapping[str, object], where: str = "", **places: Path) -> _TreeT:
+    """Make a `kind` of a TOML table and these places; what the table leaves out keeps its default."""
+    kinds = _kinds(kind)
+    given: dict[str, Any] = dict(places)
     for key, value in table.items():
         path = where + key
-        if key not in known:
+        if key not in kinds:
             raise ConfigError(f"unknown key {path}{_nearest(path, known_keys(kind, where))}")
         given[key] = _branch(kinds[key], value, path) if is_dataclass(kinds[key]) else scalar(kinds[key], value, path)
     try:
@@ -40,18 +43,17 @@ def build(kind: type[_TreeT], table: Mapping[str, object], where: str = "") -> _
         raise ConfigError(str(error)) from error
 
 
-def leaves(kind: type, where: str = "") -> Iterator[tuple[tuple[str, ...], object]]:
+def leaves(kind: "type[DataclassInstance]", where: str = "") -> Iterator[tuple[tuple[str, ...], object]]:
     """(path, type) of every value that a tree of this kind can have."""
-    kinds = get_type_hints(kind)
-    for field in fields(kind):
-        path = (*where.split(".")[:-1], field.name)
-        if is_dataclass(kinds[field.name]):
-            yield from leaves(kinds[field.name], ".".join(path) + ".")
+    for name, below in _kinds(kind).items():
+        path = (*where.split(".")[:-1], name)
+        if is_dataclass(below) and isinstance(below, type):
+            yield from leaves(below, ".".join(path) + ".")
         else:
-            yield path, kinds[field.name]
+            yield path, below
 
 
-def known_keys(kind: type, where: str = "") -> list[str]:
+def known_keys(kind: "type[DataclassInstance]", where: str = "") -> list[str]:
     """The keys that may stand in a table and in those below it."""
     return [".".join(path) for path, _ in leaves(kind, where)]
 
@@ -92,7 +94,8 @@ def render(tree: "DataclassInstance") -> str:
 
 
 def _tables(tree: "DataclassInstance", name: str) -> Iterator[str]:
-    changed = [field for field in fields(tree) if getattr(tree, field.name) != _default(field)]
+    keys = [field for field in fields(tree) if field.name in _kinds(type(tree))]
+    changed = [field for field in keys if getattr(tree, field.name) != _default(field)]
     values = [field.name for field in changed if not is_dataclass(getattr(tree, field.name))]
     if name and values:
         yield f"\n# {_summary(tree)}\n[{name}]"
@@ -102,6 +105,12 @@ def _tables(tree: "DataclassInstance", name: str) -> Iterator[str]:
         branch = getattr(tree, field.name)
         if is_dataclass(branch) and not isinstance(branch, type):
             yield from _tables(branch, f"{name}.{field.name}" if name else field.name)
+
+
+def _kinds(kind: "type[DataclassInstance]") -> dict[str, Any]:
+    """The type of each key, in the order of the fields."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind) if hints[field.name] is not Path}
 
 
 def _default(field: "Field[Any]") -> object:

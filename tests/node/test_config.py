@@ -9,6 +9,9 @@ from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.errors import ConfigError
 from meshd_node.places import node_folder, socket_path
 
+SOCKET = Path("/run/meshd/meshd.sock")
+PLACED = {"MESHD_SOCKET": str(SOCKET)}
+
 
 def written(folder: Path, text: str) -> Path:
     (folder / "node.toml").write_text(text)
@@ -27,15 +30,15 @@ def refusal(folder: Path, text: str, environ: dict[str, str] | None = None) -> s
 
 
 def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
-    assert load(tmp_path, {}) == NodeConfig()
-    assert NodeConfig().listen.address == "0.0.0.0:7423"
+    assert load(tmp_path, PLACED) == NodeConfig(socket=SOCKET)
+    assert NodeConfig(socket=SOCKET).listen.address == "0.0.0.0:7423"
 
 
 def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
-    config = load(written(tmp_path, 'seeds = ["a"]\n[listen]\nport = 9\n[membership]\nexchange_s = 3'), {})
+    config = load(written(tmp_path, 'seeds = ["a"]\n[listen]\nport = 9\n[membership]\nexchange_s = 3'), PLACED)
 
     assert config == NodeConfig(
-        seeds=("a:7423",), listen=ListenConfig(port=9), membership=MembershipConfig(exchange_s=3.0)
+        socket=SOCKET, seeds=("a:7423",), listen=ListenConfig(port=9), membership=MembershipConfig(exchange_s=3.0)
     )
 
 
@@ -98,8 +101,9 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        NodeConfig(),
+        NodeConfig(socket=SOCKET),
         NodeConfig(
+            socket=SOCKET,
             seeds=("a:1", "[::1]:2"),
             drain_s=5.0,
             listen=ListenConfig(host="::", port=0, advertise=("x:1",)),
@@ -110,11 +114,11 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_rendered_reads_back_as_the_same(tmp_path: Path, config: NodeConfig) -> None:
-    assert load(written(tmp_path, render(config)), {}) == config
+    assert load(written(tmp_path, render(config)), PLACED) == config
 
 
 def test_only_what_differs_from_the_defaults_is_rendered() -> None:
-    lines = render(NodeConfig(lend=LendConfig(slots=2))).splitlines()
+    lines = render(NodeConfig(socket=SOCKET, lend=LendConfig(slots=2))).splitlines()
 
     assert [line for line in lines if line and not line.startswith("#")] == ["[lend]", "slots = 2"]
 
@@ -142,7 +146,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
-    assert load(tmp_path, {"MESHD_LISTEN": "", "MESHD_LOG_LEVEL": ""}) == NodeConfig()
+    assert load(tmp_path, {"MESHD_LISTEN": "", "MESHD_LOG_LEVEL": "", **PLACED}) == NodeConfig(socket=SOCKET)
 
 
 @pytest.mark.parametrize(

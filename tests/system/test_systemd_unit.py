@@ -68,7 +68,7 @@ def test_the_service_runs_as_its_own_user_and_says_when_it_is_ready() -> None:
 
 
 def test_systemd_waits_longer_than_a_drain_takes() -> None:
-    assert float(service()["TimeoutStopSec"]) > NodeConfig().drain_s
+    assert float(service()["TimeoutStopSec"]) > NodeConfig(socket=Path("/run/meshd/meshd.sock")).drain_s
 
 
 def test_a_config_that_can_not_be_used_is_not_started_again_and_again() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -58,16 +59,35 @@ def platform_text(name: os.uname_result) -> str:
     return f"{name.sysname} {name.release} {name.machine}"[-NAME_CHARS_MAX:]
 
 
+class Lent(Protocol):
+    """The operator's own bounds."""
+
+    @property
+    def slots(self) -> int:
+        """Units that may run at the same time; 0: one for each CPU."""
+        ...
+
+
+def slots_of(lent: Lent, capacity: Capacity) -> int:
+    """How many units run at the same time: as many as the operator says, else one for each whole CPU."""
+    return lent.slots or max(1, capacity.cpu_milli // 1000)
+
+
+def slots_of(capacity: Capacity) -> int:
+    """A worker for each whole CPU, and one where there is less."""
+    return max(1, capacity.cpu_milli // 1000)
+
+
 def make_offer(
     capacity: Capacity, *, phase: Phase, slots: int, memory_bytes: int, cage: CageLevel, own_operator_only: bool
 ) -> Offer:
-    """Offer this capacity. `slots` and `memory_bytes` are the operator's own bounds; 0 lends what was measured."""
+    """Offer this capacity. `memory_bytes` is the operator's own bound; 0 lends what was measured."""
     return Offer(
         phase=phase,
         cpu_milli=capacity.cpu_milli,
         memory_bytes=min(capacity.memory_bytes, memory_bytes or capacity.memory_bytes),
         gpus=list(capacity.gpus),
-        slots=slots or max(1, capacity.cpu_milli // 1000),
+        slots=slots,
         pythons=[capacity.python],
         platform=capacity.platform,
         python_loops_per_s=capacity.python_loops_per_s,

@@ -64,18 +64,13 @@ class Lent(Protocol):
 
     @property
     def slots(self) -> int:
-        """Units that may run at the same time; 0: one for each CPU."""
+        """Units that may run at the same time; -1: one for each CPU."""
         ...
 
 
 def slots_of(lent: Lent, capacity: Capacity) -> int:
     """How many units run at the same time: as many as the operator says, else one for each whole CPU."""
-    return lent.slots or max(1, capacity.cpu_milli // 1000)
-
-
-def slots_of(capacity: Capacity) -> int:
-    """A worker for each whole CPU, and one where there is less."""
-    return max(1, capacity.cpu_milli // 1000)
+    return lent.slots if lent.slots >= 0 else max(1, capacity.cpu_milli // 1000)
 
 
 def make_offer(

@@ -4,7 +4,6 @@ import click
 
 from meshd_node.cli.daemon import cancel_job
 from meshd_node.cli.output import Output
-from meshd_protocol.ids import from_text
 
 
 @click.command("cancel")
@@ -16,6 +15,6 @@ def command(job_id: str) -> int:
 
 def cancel(output: Output, job_id: str) -> int:
     """Tell the daemon, and say that it was told."""
-    cancel_job(from_text(job_id))
+    cancel_job(job_id)
     output.note(f"cancelled {job_id}")
     return 0

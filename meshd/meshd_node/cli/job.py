@@ -5,7 +5,6 @@ import click
 from meshd_node.cli.daemon import ask
 from meshd_node.cli.output import Output
 from meshd_node.cli.text import ago, table_of
-from meshd_protocol.ids import from_text
 from meshd_protocol.messages.local import Question
 
 
@@ -21,7 +20,7 @@ def command(job_id: str, unit: int | None, as_json: bool) -> int:
 def job(output: Output, job_id: str, unit: int | None, *, as_json: bool) -> int:
     """Ask the daemon and print."""
     question = Question.JOB if unit is None else Question.WHY
-    found = table_of(ask(question, from_text(job_id), -1 if unit is None else unit))
+    found = table_of(ask(question, job_id, -1 if unit is None else unit))
     if as_json:
         output.json(found)
         return 0

@@ -56,6 +56,10 @@ class Outside(Protocol):
         """A member is new or differs from what was last said of it."""
         ...
 
+    def flush(self) -> None:
+        """Send what was queued since nobody else will: a timer fired."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MembershipSetup:
@@ -82,7 +86,7 @@ class MembershipService:
         self._version = Version(setup.boot_epoch, 0)
         self._published: dict[Slot, Core | Offer] = {}
         self._machine_at = self._refresh_at = math.inf
-        self._timer = Timer(self._fire)
+        self._timer = Timer(self._fire, outside.flush)
 
     # --- what others ask ------------------------------------------------------------------------------------------
 

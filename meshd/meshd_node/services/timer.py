@@ -7,10 +7,11 @@ import trio
 
 
 class Timer:
-    """Calls `fire()` when the wished time has come. Setting it costs nothing unless the new time is sooner."""
+    """Calls `fire()`, then `flush()`, at the wished time. Setting it is free unless the new time is sooner."""
 
-    def __init__(self, fire: Callable[[], None]) -> None:
+    def __init__(self, fire: Callable[[], None], flush: Callable[[], None]) -> None:
         self._fire = fire
+        self._flush = flush
         self._at = math.inf
         self._armed_until = -math.inf
         self._sooner = trio.Event()
@@ -28,6 +29,7 @@ class Timer:
             if self._at <= trio.current_time():
                 self._at = math.inf
                 self._fire()
+                self._flush()
             self._sooner = trio.Event()
             self._armed_until = self._at
             with trio.move_on_at(self._armed_until):

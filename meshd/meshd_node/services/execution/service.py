@@ -19,10 +19,11 @@ from meshd_node.services.execution.admittance import Admittance
 from meshd_node.services.execution.functions import FunctionStore
 from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked
 from meshd_node.services.one_at_a_time import OneAtATime
+from meshd_node.services.outflow import Outflow
 from meshd_node.services.receipts import sign_results
 from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified
-from meshd_protocol.ids import Digest, JobId, MeshId, NodeId
+from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus
 from meshd_protocol.messages.peer import (
@@ -57,17 +58,19 @@ class OwnJobs(Protocol):
 class ExecutionService:
     """Runs units of any owner on this node's workers."""
 
-    def __init__(self, executor: Executor, me: Certified, mesh: MeshId, seams: Seams, admittance: Admittance) -> None:
+    def __init__(
+        self, executor: Executor, me: Certified, seams: Seams, admittance: Admittance, outflow: Outflow
+    ) -> None:
         self.executor = executor
         self.functions = FunctionStore()
         self._me = me
-        self._mesh = mesh
         self._seams = seams
         self._admittance = admittance
+        self._outflow = outflow
         self._links: dict[NodeId, Link] = {}
         self._intakes: dict[NodeId, Intake] = {}
         self._handle = OneAtATime(self._apply)
-        self.timer = Timer(lambda: self._handle(events.Tick()))
+        self.timer = Timer(lambda: self._handle(events.Tick()), outflow.flush)
 
     def connect(self, pool: WorkerPool, jobs: OwnJobs, drained: "Drained") -> None:
         """Hand in the parts that need this service themselves; then units of this node's own jobs are welcome."""
@@ -82,7 +85,7 @@ class ExecutionService:
         """A session with a node began; it may send work."""
         node = link.peer.node
         self._links[node] = link
-        self._intakes[node] = Intake(link.peer, self._mesh, self.functions)
+        self._intakes[node] = Intake(link.peer, self._me.mesh, self.functions)
         if self._admittance.admits(link.peer):
             self._handle(events.OwnerUp(node))
 
@@ -150,14 +153,17 @@ class ExecutionService:
     def worker_ready(self, worker: int) -> None:
         """A worker can take units."""
         self._handle(events.WorkerReady(worker))
+        self._outflow.flush()
 
     def worker_ran(self, worker: int, results: list[WorkResult]) -> None:
         """A worker finished units or gives some back."""
         self._handle(events.WorkerRan(worker, results))
+        self._outflow.flush()
 
     def worker_ended(self, worker: int, running: int | None, reason: str) -> None:
         """A worker is gone."""
         self._handle(events.WorkerEnded(worker, running, reason))
+        self._outflow.flush()
 
     def drain(self, until: float) -> None:
         """Take nothing new; finish what runs until then."""

@@ -18,6 +18,7 @@ from meshd_node.services.jobs.context import JobContext, Listener
 from meshd_node.services.jobs.journal import JournalStore
 from meshd_node.services.jobs.sent import SentJob, SentLog
 from meshd_node.services.one_at_a_time import OneAtATime
+from meshd_node.services.outflow import Outflow
 from meshd_node.services.receipts import check_results, result_digests
 from meshd_node.services.timer import Timer
 from meshd_protocol.errors import RemoteProtocolError
@@ -79,7 +80,14 @@ class JobService:
     """Owns the jobs of this node's users."""
 
     def __init__(
-        self, owner: Owner, node: NodeId, mesh: MeshId, seams: Seams, journal: JournalStore, local: LocalExecutor
+        self,
+        owner: Owner,
+        node: NodeId,
+        mesh: MeshId,
+        seams: Seams,
+        journal: JournalStore,
+        local: LocalExecutor,
+        outflow: Outflow,
     ) -> None:
         self.owner = owner
         self._node = node
@@ -94,7 +102,7 @@ class JobService:
         self._waiting_bytes: dict[Submitter, int] = {}
         self._retained_bytes = 0
         self._handle = OneAtATime(self._apply)
-        self.timer = Timer(self._tick)
+        self.timer = Timer(self._tick, outflow.flush)
 
     # --- local users ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,165 @@
+"""One node: its parts, built in one place, and its life from start to the last goodbye."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from meshd_node import __version__
+from meshd_node.app.outside import Outside
+from meshd_node.capacity.measure import make_offer, measure, slots_of
+from meshd_node.config import NodeConfig
+from meshd_node.core.executor.machine import Executor
+from meshd_node.core.owner.machine import Owner
+from meshd_node.exec.pool import WorkerPool
+from meshd_node.identity.admission import Admission
+from meshd_node.identity.folder import NodeFolder
+from meshd_node.identity.issuer import Issuer
+from meshd_node.net.advertised import advertised
+from meshd_node.net.pool import Pool
+from meshd_node.seams import KeySigner, Seams
+from meshd_node.services.admission import AdmissionService
+from meshd_node.services.execution.admittance import Admittance
+from meshd_node.services.execution.service import ExecutionService
+from meshd_node.services.executors import Executors
+from meshd_node.services.jobs.journal import MemoryJournal
+from meshd_node.services.jobs.service import JobService
+from meshd_node.services.local.answers import Answers
+from meshd_node.services.local.server import LocalServer
+from meshd_node.services.membership import MembershipService, MembershipSetup
+from meshd_node.services.outflow import Outflow
+from meshd_node.services.router import Router
+from meshd_protocol.certificates import Role, verify_node_chain
+from meshd_protocol.records import CageLevel, Core, Phase
+
+log = structlog.get_logger(__name__)
+
+# The entry of a worker process. Only code can name another: no setting, no variable.
+WORKER_MODULE: Final = "meshd_node.exec.worker"
+# The executor ends what still runs at the drain's end; its workers are gone at once.
+_DRAIN_GRACE_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a daemon says of itself once it is ready."""
+
+    node_name: str
+    mesh_name: str
+    listening: tuple[str, ...]
+    slots: int
+    isolation: str
+
+
+class Daemon:
+    """A node that was built and can run once."""
+
+    def __init__(self, folder: NodeFolder, config: NodeConfig, *, worker_module: str = WORKER_MODULE) -> None:
+        """Build every part; raise `MeshdError` for what can not be used. Nothing is started, nobody is told."""
+        identity = folder.identity()
+        seams = Seams(signer=KeySigner(identity.credentials.key))
+        me = verify_node_chain(identity.credentials.root_key, identity.credentials.chain, seams.wall())
+        self._config = config
+        self._seams = seams
+        self._identity = identity
+        self._capacity = measure()
+        self._slots = slots_of(config.lend, self._capacity) if Role.WORKER in me.roles else 0
+        self._draining = False
+        self._drained = trio.Event()
+
+        outside, outflow = Outside(), Outflow()
+        self._outflow = outflow
+        self._membership = MembershipService(
+            MembershipSetup(
+                certified=me,
+                root_key=identity.credentials.root_key,
+                boot_epoch=folder.next_epoch(),
+                seeds=config.seeds,
+                config=config.membership,
+            ),
+            outside,
+            seams,
+        )
+        self._execution = ExecutionService(
+            Executor(me.node, self._slots, config.executor), me, seams, Admittance(me), outflow
+        )
+        owner = Owner(me.node, seams.rng, config.owner)
+        self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
+        self._workers = WorkerPool(self._execution, self._execution.functions.get, worker_module=worker_module)
+        self._execution.connect(self._workers, self._jobs, self._drained.set)
+        executors = Executors(me, self._membership, self._jobs)
+        admission = AdmissionService(
+            Admission(Issuer(folder, identity.credentials.root_key, seams.entropy)), outside, seams
+        )
+        router = Router(self._membership, self._jobs, self._execution, executors, admission, outflow)
+        self._net = Pool(router, identity.credentials, config.net, seams)
+        outside.connect(self._net, executors, outflow)
+        outflow.connect(self._net.flush)
+        answers = Answers(
+            me,
+            identity.facts.mesh_name,
+            self._membership,
+            owner,
+            outside,
+            seams,
+            isolation=lambda: self._workers.isolation,
+            draining=lambda: self._draining,
+        )
+        self._local = LocalServer(config.socket, self._jobs, answers, outflow)
+
+    async def run(self, on_started: Callable[[Started], None], stop: trio.Event) -> None:
+        """Serve until `stop` is set; then drain within `drain_s`, say goodbye, leave nothing behind.
+
+        Cancelling instead ends everything at once.
+        """
+        self._net.listen(self._config.listen.address)
+        async with trio.open_nursery() as nursery:
+            for part in (self._workers, self._local, self._jobs.timer, self._execution.timer):
+                await nursery.start(part.run)
+            async with trio.open_nursery() as transport:
+                await transport.start(self._net.run)
+                self._announce(Phase.ALIVE)
+                await nursery.start(self._membership.run)
+                self._outflow.flush()
+                on_started(self._started())
+                await stop.wait()
+                await self._drain()
+                # The transport's own nursery waits here until its goodbyes have left.
+                self._net.stop()
+            nursery.cancel_scope.cancel()
+
+    def _announce(self, phase: Phase) -> None:
+        """Tell the mesh who and where this node is, and what it lends."""
+        if phase is Phase.ALIVE:
+            listen = self._config.listen
+            addresses = listen.advertise or advertised(self._net.bound)
+            chain = list(self._identity.credentials.chain)
+            self._membership.publish(Core(chain, self._identity.facts.node_name, list(addresses), __version__))
+        self._membership.publish(
+            make_offer(
+                self._capacity,
+                phase=phase,
+                slots=self._slots,
+                memory_bytes=self._config.lend.memory_bytes,
+                cage=CageLevel.NONE,
+                own_operator_only=True,
+            )
+        )
+
+    async def _drain(self) -> None:
+        """Take nothing new, finish what runs or hand it back, tell everybody."""
+        self._draining = True
+        log.info("draining", seconds=self._config.drain_s)
+        self._announce(Phase.DRAINING)
+        self._execution.drain(self._seams.monotonic() + self._config.drain_s)
+        self._outflow.flush()
+        with trio.move_on_after(self._config.drain_s + _DRAIN_GRACE_S):
+            await self._drained.wait()
+        self._announce(Phase.LEFT)
+        self._outflow.flush()
+
+    def _started(self) -> Started:
+        facts = self._identity.facts
+        return Started(facts.node_name, facts.mesh_name, self._net.bound, self._slots, self._workers.isolation)

@@ -1,0 +1,92 @@
+"""From the environment to a running node and back: settings, log, signals, the process's own tuning."""
+
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+import trio
+
+from meshd_node.app.daemon import WORKER_MODULE, Daemon, Started
+from meshd_node.config import LogConfig, load
+from meshd_node.errors import MeshdError
+from meshd_node.identity.folder import NodeFolder
+from meshd_node.places import node_folder
+from meshd_node.services.notify import Notifier
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# Rows of units are many, long-lived and without cycles: the default thresholds would walk all of them again and again.
+_GC_THRESHOLDS: Final = (50_000, 20, 100)
+
+
+def run_node(
+    environ: Mapping[str, str],
+    uid: int,
+    on_started: Callable[[Started], None],
+    *,
+    worker_module: str = WORKER_MODULE,
+) -> None:
+    """Run this user's node until SIGTERM or SIGINT; a second signal ends it without a drain. Raise `MeshdError`."""
+    folder = node_folder(environ, uid)
+    config = load(folder, environ)
+    _log_to_stderr(config.log)
+    daemon = Daemon(NodeFolder(folder), config, worker_module=worker_module)
+    notifier = Notifier(environ)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+    def started(facts: Started) -> None:
+        notifier.ready(f"node {facts.node_name} of mesh {facts.mesh_name}")
+        on_started(facts)
+
+    try:
+        trio.run(_run, daemon, started, notifier)
+    except BaseExceptionGroup as group:
+        raise _the_users(group) from group
+
+
+async def _run(daemon: Daemon, on_started: Callable[[Started], None], notifier: Notifier) -> None:
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, notifier)
+        await daemon.run(on_started, stop)
+        nursery.cancel_scope.cancel()
+
+
+async def _obey_signals(stop: trio.Event, at_once: trio.CancelScope, notifier: Notifier) -> None:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async for _ in signals:
+            if stop.is_set():
+                at_once.cancel()
+            else:
+                notifier.stopping("draining")
+                stop.set()
+
+
+def _the_users(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What the person who started the node can mend, if there is nothing else in the group."""
+    mine, others = group.split(MeshdError)
+    error: BaseException = group if mine is None or others is not None else mine
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _log_to_stderr(config: LogConfig) -> None:
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    renderer = structlog.processors.JSONRenderer() if config.json else structlog.dev.ConsoleRenderer(colors=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

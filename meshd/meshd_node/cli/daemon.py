@@ -1,0 +1,65 @@
+"""How verbs reach the local daemon: as any program does, through the SDK's session."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from meshd_node.cli.exits import Exit
+from meshd_node.errors import MeshdError
+from meshd_protocol.errors import MalformedId
+from meshd_protocol.ids import JobId, from_text
+from meshd_protocol.messages.local import Ask, CancelJob, DenialCode, Question
+from meshd_sdk.errors import MeshError, MeshRefused
+from meshd_sdk.location import socket_path
+from meshd_sdk.session import Session
+
+
+class DaemonAbsent(MeshdError):
+    """No daemon answers at the local socket."""
+
+    exit_code = Exit.UNAVAILABLE
+
+
+class NoSuchJob(MeshdError):
+    """The daemon does not know the job, or the text is no job's id."""
+
+    exit_code = Exit.NO_INPUT
+
+
+class NotYours(MeshdError):
+    """The daemon knows the user, and the answer is no."""
+
+    exit_code = Exit.NO_PERMISSION
+
+
+def ask(question: Question, job: str = "", index: int = -1) -> Any:
+    """Put a question to the local daemon; return its JSON."""
+    with _session() as session:
+        return session.ask(Ask(question, _job_id(job), index))
+
+
+def cancel_job(job: str) -> None:
+    """Cancel every unit of a job."""
+    with _session() as session:
+        session.ask(CancelJob(_job_id(job)))
+
+
+def _job_id(text: str) -> JobId:
+    try:
+        return JobId(from_text(text) if text else b"")
+    except MalformedId as error:
+        raise NoSuchJob(str(error), "`meshd jobs` lists the ids") from error
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    session = Session(socket_path(None))
+    try:
+        yield session
+    except MeshRefused as error:
+        kind = NotYours if error.code is DenialCode.NOT_YOURS else NoSuchJob
+        raise kind(str(error)) from error
+    except MeshError as error:
+        raise DaemonAbsent(str(error)) from error
+    finally:
+        session.close(wait=False, cancel=False)

@@ -68,6 +68,8 @@ def to_text(identifier: bytes) -> str:
 def from_text(text: str) -> bytes:
     """Read an id that a person typed; raise `MalformedId` if it is not one."""
     padding = "=" * (-len(text) % 8)
+    if not text.isascii():  # some other letters become ASCII in upper case: an id has one spelling but for its case
+        raise MalformedId(f"{text!r} is not an id: ids are 32 letters and digits from a-z and 2-7")
     try:
         identifier = base64.b32decode(text.upper() + padding)
     except (binascii.Error, ValueError) as error:

@@ -121,7 +121,8 @@ PLAIN = [
     1 << 2000, -(1 << 2000), 0.0, -0.0, 1.5, math.inf, -math.inf, math.nan, 5e-324, "", "a", "grüße", "\U0001f600",
     "x" * 70_000, b"", b"\xff" * 300, bytearray(b"abc"), complex(1, -0.0), complex(math.nan, 2), [], [1, 2, 3],
     [1, "a", None, True, b"b", 1.5], [1.5, math.nan], ["ä"] * 40, [[1], [2, [3]]], (), (1, (2,), [3]), {},
-    {"b": 1, "a": [2]}, {1: "a", "1": "b", None: 2, (1, 2): 3, b"k": 4}, set(), {1, 2.5, "a", (1,)}, frozenset({frozenset({1})}), range(10),
+    {"b": 1, "a": [2]}, {1: "a", "1": "b", None: 2, (1, 2): 3, b"k": 4}, set(), {1, 2.5, "a", (1,)},
+    frozenset({frozenset({1})}), range(10),
     range(0, 10**30, 7), slice(None, 3, -1), list(range(1000)), [1 << 70], {"rows": [(1, 2.0), (3, 4.0)]},
 ]  # fmt: skip
 STANDARD = [

@@ -1,0 +1,217 @@
+"""Every decoder that a stranger's bytes reach: they decode, or the named error blames the peer. Nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import meshd_protocol
+from meshd_protocol import ids, merkle, records
+from meshd_protocol.errors import FrameTooLarge, MalformedId, MalformedMessage, RemoteProtocolError, UnknownKind
+from meshd_protocol.framing import Channel, Frame, FrameReader, Message
+from meshd_protocol.limits import FRAME_HEADER_BYTES
+from meshd_protocol.messages.local import LOCAL
+from meshd_protocol.messages.peer import PEER
+from meshd_protocol.messages.worker import WORKER
+from meshd_protocol.records import Core, Manifest, Offer, Receipt, Record, State, Tranche
+
+CHANNELS = [PEER, LOCAL, WORKER]
+RECORDS = [Manifest, Tranche, Receipt, State, Core, Offer]
+BOUND = 64
+FOLDER = Path(meshd_protocol.__file__).parents[1] / "vectors"
+VALID = {
+    channel.name: [
+        (vector["kind"], bytes.fromhex(vector["body"]))
+        for vector in json.loads((FOLDER / f"messages_{channel.name}.json").read_text())["vectors"]
+        if vector["why"] == "valid"
+    ]
+    for channel in CHANNELS
+}
+
+
+def messages_of(channel: Channel) -> list[type[Message]]:
+    return [kind for kind in _subclasses(Message) if kind.__module__.endswith(f".{channel.name}")]
+
+
+def _subclasses(base: type[Message]) -> Iterator[type[Message]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _subclasses(kind)
+
+
+# Anything that MessagePack can say, so that most bodies fail by their meaning and not by their first byte.
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=30)
+    | st.binary(max_size=40) | st.binary(min_size=20, max_size=20) | st.binary(min_size=32, max_size=32),
+    lambda inner: st.lists(inner, max_size=10) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=20,
+)  # fmt: skip
+BODIES = st.binary(max_size=80) | TREES.map(msgspec.msgpack.encode)
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.name)
+@settings(max_examples=150, deadline=None)
+@given(kind=st.integers(0, 255), body=BODIES)
+def test_any_body_is_a_message_or_the_peers_fault(channel: Channel, kind: int, body: bytes) -> None:
+    decode_or_blame(channel, Frame(kind, 0, body))
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.name)
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_list_of_anything_under_a_kind_that_exists_is_a_message_or_the_peers_fault(
+    channel: Channel, data: st.DataObject
+) -> None:
+    kind = data.draw(st.sampled_from(messages_of(channel)))
+    fields = data.draw(st.lists(TREES, min_size=0, max_size=len(kind.__struct_fields__) + 1))
+
+    decode_or_blame(channel, Frame(kind.KIND, 0, msgspec.msgpack.encode(fields)))
+
+
+def decode_or_blame(channel: Channel, frame: Frame) -> None:
+    try:
+        message = channel.decode(frame)
+    except (UnknownKind, MalformedMessage):
+        return
+    again = msgspec.msgpack.encode(message)
+    assert channel.decode(Frame(frame.kind, 0, again)) == message
+
+
+@pytest.mark.parametrize("channel", CHANNELS, ids=lambda channel: channel.name)
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_message_is_another_message_or_the_peers_fault(channel: Channel, data: st.DataObject) -> None:
+    kind, body = data.draw(st.sampled_from(VALID[channel.name]))
+    damaged = bytearray(body)
+    match data.draw(st.sampled_from(["flip", "cut", "grow", "splice"])):
+        case "flip":
+            damaged[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        case "cut":
+            del damaged[data.draw(st.integers(0, len(body) - 1)) :]
+        case "grow":
+            damaged += data.draw(st.binary(min_size=1, max_size=4))
+        case "splice":
+            place = data.draw(st.integers(0, len(body)))
+            damaged[place:place] = data.draw(st.binary(min_size=1, max_size=4))
+
+    decode_or_blame(channel, Frame(kind, 0, bytes(damaged)))
+
+
+@pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=100, deadline=None)
+@given(body=BODIES)
+def test_any_body_is_a_record_or_its_signers_fault(kind: type[Record], body: bytes) -> None:
+    try:
+        record = records.decode_record(kind, body)
+    except MalformedMessage:
+        return
+    assert records.decode_record(kind, records.encode_record(record)) == record
+
+
+# --- frames -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    stream=st.binary(max_size=200)
+    | st.lists(
+        st.builds(
+            lambda length, rest: length.to_bytes(4, "big") + rest,
+            st.integers(0, BOUND + 8) | st.integers(0, (1 << 32) - 1),
+            st.binary(max_size=BOUND),
+        ),
+        max_size=6,
+    ).map(b"".join),
+    cuts=st.lists(st.integers(1, 40), max_size=20),
+)
+def test_any_stream_is_cut_the_same_however_it_arrives(stream: bytes, cuts: list[int]) -> None:
+    whole, error = read(stream, [])
+    pieces, other = read(stream, cuts)
+
+    assert pieces == whole
+    assert type(other) is type(error)
+    assert all(len(frame.body) + FRAME_HEADER_BYTES <= BOUND for frame in whole)
+
+
+def read(stream: bytes, cuts: list[int]) -> tuple[list[Frame], RemoteProtocolError | None]:
+    reader, frames = FrameReader(BOUND), []
+    for piece in pieces_of(stream, cuts):
+        reader.feed(piece)
+        try:
+            frames += reader.frames()
+        except (FrameTooLarge, MalformedMessage) as error:
+            with pytest.raises(RemoteProtocolError):
+                list(reader.frames())
+            return frames, error
+        assert reader.buffered < BOUND
+    return frames, None
+
+
+def pieces_of(stream: bytes, cuts: list[int]) -> Iterator[bytes]:
+    position = 0
+    for cut in cuts:
+        yield stream[position : position + cut]
+        position += cut
+    yield stream[position:]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    frames=st.lists(st.tuples(st.integers(0, (1 << 32) - 1), st.binary(max_size=50)), max_size=8),
+    cuts=st.lists(st.integers(1, 40), max_size=20),
+)
+def test_frames_that_were_written_are_read(frames: list[tuple[int, bytes]], cuts: list[int]) -> None:
+    from meshd_protocol.messages.worker import LoadFunction
+
+    out = bytearray()
+    for stream, data in frames:
+        WORKER.append(out, LoadFunction(number=1, data=data), stream)
+    reader = FrameReader(WORKER.frame_bytes_max)
+    read_back = []
+    for piece in pieces_of(bytes(out), cuts):
+        reader.feed(piece)
+        read_back += [(frame.stream, WORKER.decode(frame)) for frame in reader.frames()]
+
+    assert read_back == [(stream, LoadFunction(number=1, data=data)) for stream, data in frames]
+
+
+# --- ids and trees ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40) | st.text("abcdefghijklmnopqrstuvwxyz234567ABC019=", min_size=32, max_size=32))
+def test_any_text_is_an_id_or_is_refused_in_words(text: str) -> None:
+    try:
+        identifier = ids.from_text(text)
+    except MalformedId:
+        return
+    assert len(identifier) == ids.ID_BYTES
+    assert ids.to_text(identifier) == text.lower()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=20, max_size=20))
+def test_id_comes_back_from_its_text(identifier: bytes) -> None:
+    assert ids.from_text(ids.to_text(identifier)) == identifier
+
+
+@settings(max_examples=100, deadline=None)
+@given(count=st.integers(1, 256), data=st.data())
+def test_every_leaf_proves_itself_and_nothing_else_does(count: int, data: st.DataObject) -> None:
+    leaves = [merkle.leaf(bytes(20), index, 0, 0, bytes(32), 0) for index in range(count)]
+    position = data.draw(st.integers(0, count - 1))
+    root, steps = merkle.root(leaves), merkle.path(leaves, position)
+
+    assert merkle.root_from_path(leaves[position], steps) == root
+    assert len(steps) <= 8
+    other = data.draw(st.integers(0, count - 1))
+    if other != position:
+        assert merkle.root_from_path(leaves[other], steps) != root
+    if steps:
+        left, sibling = steps[0]
+        assert merkle.root_from_path(leaves[position], [(not left, sibling), *steps[1:]]) != root
+        assert merkle.root_from_path(root, []) == root != leaves[position]

@@ -66,7 +66,7 @@ def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> Non
         ("seeds = ['a','b','c','d','e','f','g','h','i']", "seeds has 9 addresses, 8 are allowed"),
         ("drain_s = -1", "drain_s must be from 0"),
         ("drain_s = nan", "drain_s must be a number"),
-        ("[lend]\nslots = 5000", "lend.slots must be from 0 to 4096"),
+        ("[lend]\nslots = 5000", "lend.slots must be from -1 (one for each CPU) to 4096"),
         ("[lend]\nmemory_mib = -1", "lend.memory_mib must be 0 or above"),
         ("[log]\nlevel = 'loud'", "log.level must be one of debug, info, warning, error, not 'loud'"),
         ("[log]\njson = 1", "log.json must be true or false"),

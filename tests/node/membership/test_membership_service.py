@@ -85,6 +85,9 @@ class Recorder:
     def member_changed(self, member: Member) -> None:
         self.changed.append(member)
 
+    def flush(self) -> None:
+        """Nothing is queued here."""
+
     def states(self) -> list[State]:
         return [
             decode_record(State, signed.body)

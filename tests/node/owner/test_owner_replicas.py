@@ -112,10 +112,7 @@ def test_too_few_voters_wait_and_say_for_what(rig) -> None:
     rig.submit(job, 1)
 
     assert rig.leases == []
-    assert any(
-        "needs 2 distinct voters; 1 eligible node makes" in line.replace("make ", "makes ", 1)
-        for line in rig.owner.why(job, 0, 0.0)
-    )
+    assert "its quorum needs 2 distinct voters, and there are 1: 1 eligible node" in rig.owner.why(job, 0, 0.0)
     assert any("needs 2 distinct voters" in line for line in rig.owner.why(job, None, 0.0))
 
 
@@ -190,4 +187,4 @@ def test_a_replicated_batch_goes_out_in_batches(rig) -> None:
     rig.submit(job, 200)
 
     assert sum(len(lease.indices) for lease in rig.leases) == 400
-    assert len(rig.leases) <= 8
+    assert len(rig.leases) == 2

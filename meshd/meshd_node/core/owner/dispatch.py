@@ -12,7 +12,7 @@ from meshd_node.core.owner.placement import choose, group_of, share
 from meshd_node.core.owner.pool import Pool, pool_of
 from meshd_node.core.owner.retry import await_alike, await_more
 from meshd_node.core.owner.rota import Rota
-from meshd_node.core.owner.shelves import Shelf
+from meshd_node.core.owner.shelves import Shelf, Shelves
 from meshd_node.core.owner.timers import Timers
 from meshd_node.core.owner.turn import Turn
 from meshd_node.core.owner.unit import Grant, Unit
@@ -124,7 +124,7 @@ class Dispatch:
             executor.window_units - executor.held_units,
             BATCH_UNITS_MAX,
         )
-        units = draw(job.fresh if shelf is None else shelf.units, shelf, executor, count)
+        units = draw(job.fresh, executor, count) if shelf is None else draw_again(shelf, job.shelves, executor, count)
         attempt = 0 if units[0].trial is None else units[0].trial.attempts
         grant = self._grant(job, executor, attempt, len(units), turn.now)
         lease = _lease_of(job, units, grant)
@@ -165,26 +165,41 @@ class Dispatch:
             self._timers.set(grant.deadline, executor)
 
 
-def draw(queue: deque[Unit], shelf: Shelf | None, executor: Executor, count: int) -> list[Unit]:
-    """Take units for one lease: of one tranche, one attempt number, and within the batch and the node's window.
+def draw(queue: deque[Unit], executor: Executor, count: int) -> list[Unit]:
+    """Take units for one lease: of one tranche, and within the batch and the node's window.
 
     The queue's head is alive and the node takes it. Only a first unit may be larger than a batch.
     """
     drawn = [queue.popleft()]
     tranche = drawn[0].tranche
-    attempt = None if drawn[0].trial is None else drawn[0].trial.attempts
     size = len(drawn[0].payload)
     room = min(BATCH_BYTES, executor.window_bytes - executor.held_bytes)
     while queue and len(drawn) < count:
         unit = queue[0]
-        if unit.ended or (shelf is not None and not shelf.holds(unit)):
-            queue.popleft()
-            continue
         size += len(unit.payload)
-        if unit.tranche != tranche or size > room or (unit.trial is not None and unit.trial.attempts != attempt):
+        if unit.ended or unit.tranche != tranche or size > room:
             break
         drawn.append(queue.popleft())
     return drawn
+
+
+def draw_again(shelf: Shelf, shelves: Shelves, executor: Executor, count: int) -> list[Unit]:
+    """The same for units on a shelf, which must also be at the same attempt: a lease has one number for all."""
+    drawn: list[Unit] = []
+    size = 0
+    room = min(BATCH_BYTES, executor.window_bytes - executor.held_bytes)
+    while len(drawn) < count and (unit := shelf.head()) is not None:
+        size += len(unit.payload)
+        if drawn and (not _alike(unit, drawn[0]) or size > room):
+            break
+        drawn.append(shelf.units.popleft())
+        # At once: a unit that came back to this shelf is in its queue twice.
+        shelves.take(unit)
+    return drawn
+
+
+def _alike(one: Unit, other: Unit) -> bool:
+    return one.tranche == other.tranche and one.open_trial().attempts == other.open_trial().attempts
 
 
 def _lease_of(job: Job, units: list[Unit], grant: Grant) -> Lease:

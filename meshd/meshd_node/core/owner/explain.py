@@ -85,7 +85,7 @@ class Explain:
         nodes = f"{len(pool.every)} eligible node{'' if len(pool.every) == 1 else 's'}"
         if unit is not None and unit.trial is not None and unit.trial.votes:
             return [f"its copies differ or are too few: needs one more voter, and all {eligible} of {nodes} have voted"]
-        return [f"its quorum needs {job.plan.quorum} distinct voters; {nodes} make {eligible}"]
+        return [f"its quorum needs {job.plan.quorum} distinct voters, and there are {eligible}: {nodes}"]
 
 
 def _credit(group: frozenset[Executor]) -> list[str]:

@@ -76,7 +76,7 @@ class Daemon:
                 certified=me,
                 root_key=identity.credentials.root_key,
                 boot_epoch=folder.next_epoch(),
-                seeds=config.seeds,
+                seeds=tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds))),
                 config=config.membership,
             ),
             outside,

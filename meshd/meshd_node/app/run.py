@@ -33,24 +33,27 @@ def run_node(
     folder = node_folder(environ, uid)
     config = load(folder, environ)
     _log_to_stderr(config.log)
-    daemon = Daemon(NodeFolder(folder), config, worker_module=worker_module)
     notifier = Notifier(environ)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
+
+    def build() -> Daemon:
+        return Daemon(NodeFolder(folder), config, worker_module=worker_module)
 
     def started(facts: Started) -> None:
         notifier.ready(f"node {facts.node_name} of mesh {facts.mesh_name}")
         on_started(facts)
 
     try:
-        trio.run(_run, daemon, started, notifier)
+        trio.run(_run, build, started, notifier)
     except BaseExceptionGroup as group:
         raise _the_users(group) from group
 
 
-async def _run(daemon: Daemon, on_started: Callable[[Started], None], notifier: Notifier) -> None:
+async def _run(build: Callable[[], Daemon], on_started: Callable[[Started], None], notifier: Notifier) -> None:
     stop = trio.Event()
+    daemon = build()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, notifier)
         await daemon.run(on_started, stop)

@@ -48,14 +48,20 @@ class _Snapshot:
     cells: tuple[tuple[CellType, object], ...]
 
     def holds(self) -> bool:
-        """Whether pickling the function now would give the same function."""
+        """Whether pickling the function now would give the same function; a cell may have been emptied meanwhile."""
         for part, code, defaults in self.parts:
             if part.__code__ is not code or part.__defaults__ is not defaults or part.__kwdefaults__ or part.__dict__:
                 return False
         for scope, name, value in self.names:
             if scope.get(name, _ABSENT) is not value:
                 return False
-        return all(cell.cell_contents is value for cell, value in self.cells)
+        try:
+            for cell, value in self.cells:
+                if cell.cell_contents is not value:
+                    return False
+        except ValueError:
+            return False
+        return True
 
 
 _kept: dict[int, _Snapshot] = {}
@@ -64,7 +70,7 @@ _kept: dict[int, _Snapshot] = {}
 def pickle_function(function: Callable[..., Any]) -> PickledFunction:
     """Pickle by name what every node has, by value what only this process has; raise what pickling raises."""
     snapshot = _kept.get(id(function))
-    if snapshot is not None and snapshot.function is function and _still_holds(snapshot):
+    if snapshot is not None and snapshot.function is function and snapshot.holds():
         return snapshot.pickled
     watch = _Watch()
     try:
@@ -77,13 +83,6 @@ def pickle_function(function: Callable[..., Any]) -> PickledFunction:
         _kept.pop(next(iter(_kept), 0), None)
     _kept[id(function)] = _Snapshot(function, pickled, tuple(watch.parts), tuple(watch.names), tuple(watch.cells))
     return pickled
-
-
-def _still_holds(snapshot: _Snapshot) -> bool:
-    try:
-        return snapshot.holds()
-    except ValueError:  # a cell was emptied
-        return False
 
 
 def _pickle(function: Callable[..., Any]) -> PickledFunction:

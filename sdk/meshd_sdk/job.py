@@ -56,7 +56,7 @@ class Job:
         """Yield (index of the input, its done future) as units end. A unit that raised does not end the iteration."""
         seen = 0
         while True:
-            known = self._futures[seen:]
+            known: list[concurrent.futures.Future[Any]] = [*self._futures[seen:]]
             seen += len(known)
             for future in concurrent.futures.as_completed(known):
                 assert isinstance(future, MeshFuture)

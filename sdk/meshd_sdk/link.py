@@ -30,7 +30,7 @@ _READ_BYTES: Final = 1 << 18
 # Arguments of units that have not ended; above it submitting blocks. The daemon refuses a user's jobs at 1 GiB.
 _WAITING_BYTES_MAX: Final = 1 << 29
 # With fewer units in flight, a submitter sends by itself. A burst beyond it goes through the thread, in batches.
-_INLINE_IN_FLIGHT: Final = 4
+_INLINE_IN_FLIGHT: Final = 1
 
 
 class Receiver(Protocol):

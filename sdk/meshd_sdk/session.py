@@ -68,10 +68,10 @@ class Session:
             link = self._link
         if link is None:
             return
-        if cancel:
-            for stream in self._unit_streams():
-                if not stream.is_kept:
-                    stream.cancel_all()
+        for stream in self._unit_streams():
+            if cancel and not stream.is_kept:
+                stream.cancel_all()
+            stream.close()
         link.close()
         if wait:
             link.join()

@@ -51,7 +51,8 @@ class UnitStream:
         self._numbers: dict[bytes, int] = {}
         self._defining = threading.Lock()
         self._serials = count(1)
-        self._submitted = 0
+        # Whether another unit may be submitted. A plain field, since every submit asks.
+        self.takes_units = isinstance(opening, OpenJob)
         self._closing = self._closing_sent = isinstance(opening, AttachJob)
         self._loss: MeshError | None = None
         self._is_cancelled = False
@@ -61,24 +62,14 @@ class UnitStream:
         self.id = stream
         return self
 
-    @property
-    def takes_units(self) -> bool:
-        """Whether another unit may be submitted: else its successor has to be."""
-        return (
-            self._link.is_open
-            and not self._closing
-            and not self.ended.done()
-            and self._submitted < JOB_UNITS_MAX
-            and len(self._numbers) < JOB_FUNCTIONS_MAX
-        )
-
     def submit(self, function: PickledFunction, payload: bytes) -> MeshFuture[Any]:
         """Make a unit, and the future of its end."""
         number = self._numbers.get(function.digest)
         if number is None:
             number = self._define(function)
         future: MeshFuture[Any] = MeshFuture(self, SubmittedUnit(number, payload))
-        self._submitted = next(self._serials)
+        if next(self._serials) == JOB_UNITS_MAX:
+            self.takes_units = False
         if self.is_kept:
             self.all.append(future)
         self._link.put_unit(future, len(self.futures))
@@ -92,6 +83,8 @@ class UnitStream:
                 self._link.put(Control(self.id, DefineFunction(number, function.data)))
                 # Only now may others use the number: the definition is queued before any unit that needs it.
                 self._numbers[function.digest] = number
+                if len(self._numbers) == JOB_FUNCTIONS_MAX:
+                    self.takes_units = False
         return number
 
     def cancel(self, future: MeshFuture[Any]) -> None:
@@ -118,7 +111,7 @@ class UnitStream:
     def close(self) -> None:
         """No more units: what is under way ends. For a job that is kept, what is under way is left to others."""
         if not self._closing:
-            self._closing = True
+            self._closing, self.takes_units = True, False
             self._link.put(Closing(self))
             self._link.wake()
         elif self.is_kept and self._closing_sent and not self._link.is_open:
@@ -176,7 +169,7 @@ class UnitStream:
 
     def lose(self, error: MeshError) -> None:
         """End every future that is left, and those of units that are still to be sent."""
-        self._closing = True
+        self._closing, self.takes_units = True, False
         self._loss = error
         for waiting in (self.opened, self.ended):
             if not waiting.done():
@@ -213,7 +206,7 @@ class UnitStream:
 
     def _end_job(self, message: JobEnded) -> None:
         self._link.release(self.id)
-        self._closing = True
+        self._closing, self.takes_units = True, False
         self._loss = UnitFailed(message.reason or f"the job ended before this unit did: it is {message.state}")
         self._is_cancelled = message.state == _CANCELLED
         self.end_left()

@@ -365,7 +365,7 @@ def test_inventing_users_gains_no_slots(new_bench):
     bench = new_bench(slots=4)
     bench.send(OwnerUp(ALICE))
     bench.send(OwnerUp(BOB))
-    bench.lease(*range(40), owner=BOB)
+    bench.lease(*range(400), owner=BOB)
     bench.ready()
     for uid in range(20):
         bench.lease(uid, uid=uid)
@@ -374,10 +374,8 @@ def test_inventing_users_gains_no_slots(new_bench):
             bench.now += 0.001
             bench.ran(worker, *bench.given[worker], cpu_us=1_000)
         bench.ready()
-        if not bench.machine.queued:
-            break
         bobs = sum(bench.submitter_of[worker].node == BOB for worker in bench.live)
-        assert bobs >= 2 or bench.machine.queued < 10
+        assert bobs == 2 if bench.machine.queued > 20 else True
 
 
 def test_more_submitters_than_slots_take_turns(new_bench):
@@ -482,3 +480,17 @@ def test_a_config_that_could_stop_the_executor_is_refused():
         ExecutorConfig(window_bytes=1000)
     with pytest.raises(ValueError, match="batch_us"):
         ExecutorConfig(batch_us=0)
+
+
+def test_a_unit_leased_again_after_its_recall_is_known_until_it_ends(bench):
+    """The late result of the recalled copy once closed the books of the new one."""
+    bench.lease(0)
+    bench.ready()
+    bench.send(Recalled(ALICE, JOB, 0, []))
+    bench.lease(1)
+    bench.ran(1, 1)
+    bench.send(OwnerLost(ALICE))
+    bench.wait(1)
+
+    assert bench.ends == []
+    assert (bench.machine.queued, bench.machine.running) == (0, 0)

@@ -30,6 +30,13 @@ class Share:
         self.means = means
         self.held: set[int] = set()
 
+    def ghost(self) -> "Share":
+        """A share of the same kind that is owed nothing, for copies that run though nobody wants them any more.
+
+        The same attempt may be leased again while such a copy runs; it must not end the new one.
+        """
+        return Share(self.account, self.job, self.epoch, self.submitter, self.timeout_s, self.means)
+
 
 def key_of(work: LeasedWork) -> int:
     """Name an attempt within its share; an attempt's number has 16 bits."""
@@ -150,6 +157,8 @@ class Backlog:
     def _cut(self, means: Means, works: deque[LeasedWork], units: int) -> list[LeasedWork]:
         first = works.popleft()
         taken = [first]
+        if self._expected_us(means, first) >= self._config.long_us:
+            return taken
         time_left = self._config.batch_us - self._expected_us(means, first)
         bytes_left = self._config.batch_bytes - len(first.payload)
         unknown_us = float(self._config.long_us)
@@ -157,7 +166,8 @@ class Backlog:
             _, _, function, payload = works[0]
             time_left -= means.get(function, unknown_us)
             bytes_left -= len(payload)
-            if time_left < 0 or bytes_left < 0:
+            # Two at least of what is not long: behind one unit a worker is given no second batch.
+            if bytes_left < 0 or (time_left < 0 and (len(taken) > 1 or means.get(function, unknown_us) >= unknown_us)):
                 break
             taken.append(works.popleft())
         return taken

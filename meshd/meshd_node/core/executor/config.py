@@ -31,6 +31,8 @@ class ExecutorConfig:
     turn_ms: int = 200
     # A recalled unit that has run for less is let finish: a new worker costs more than the rest of a short unit.
     recall_grace_ms: int = 100
+    # A worker hands units back that wait behind a long one. One that does only that burns our time for nothing.
+    hand_backs_max: int = 16
     # Deaths in a row without one answered unit, after which a submitter's units are refused.
     start_failures_max: int = 3
 

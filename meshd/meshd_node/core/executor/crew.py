@@ -14,8 +14,8 @@ class Worker:
     """One worker process as the executor knows it. It serves one submitter all its life."""
 
     __slots__ = (
-        "answered", "deadline", "given", "hired_at", "idle_since", "latest", "long", "next_serial", "number", "ready",
-        "running_since", "stalled", "submitter",
+        "answered", "deadline", "given", "hand_backs", "hired_at", "idle_since", "latest", "latest_units", "long",
+        "next_serial", "number", "ready", "running_since", "stalled", "submitter",
     )  # fmt: skip
 
     def __init__(self, number: int, submitter: Submitter, now: float) -> None:
@@ -28,7 +28,9 @@ class Worker:
         self.given: dict[int, Given] = {}
         self.next_serial = 1
         self.latest = 0  # first serial of the batch that it was given last
+        self.latest_units = 0  # how many that had
         self.long = False  # what it was given last is expected to be long
+        self.hand_backs = 0  # since it answered last
         self.stalled = False  # it handed units back: what it runs is longer than expected
         self.hired_at = now
         self.idle_since = now
@@ -36,10 +38,13 @@ class Worker:
         self.deadline = float("inf")
 
     def has_room(self, next_is_long: bool) -> bool:
-        """Whether it should be given a batch: always when idle, and when it has begun its last one of short units."""
+        """Whether it should be given a batch: always when idle, and when it has begun its last one of short units.
+
+        Behind a single unit it is given nothing: only in batches does a worker watch itself, to hand back what waits.
+        """
         if not self.given:
             return self.ready
-        if next_is_long or self.long or self.stalled:
+        if next_is_long or self.long or self.stalled or self.latest_units == 1:
             return False
         return next(iter(self.given)) >= self.latest
 
@@ -52,15 +57,23 @@ class Worker:
             self.running_since = now
         self.given.update(zip(serials, zip(repeat(share), works, strict=False), strict=True))
         self.latest = first
+        self.latest_units = len(works)
         self.long = long
         return serials
 
     def note_answer(self, now: float) -> None:
         """It ended a unit: the next one has begun at about this time, or it is idle."""
         self.answered = True
+        self.hand_backs = 0
         self.stalled = False
         self.running_since = now
         self.idle_since = now
+
+    def note_hand_back(self) -> int:
+        """It gave units back; return how often it did since it answered last."""
+        self.hand_backs += 1
+        self.stalled = bool(self.given)
+        return self.hand_backs
 
     def set_deadline(self, grace_s: float) -> None:
         """Work out until when it may run what it runs; `grace_s` if nobody wants that any more."""

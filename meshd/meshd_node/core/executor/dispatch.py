@@ -38,9 +38,11 @@ class Dispatch:
         self._staff(submitter, step)
 
     def feed_worker(self, worker: Worker, step: Step) -> None:
-        """Fill one worker."""
+        """Fill one worker; if nothing of its submitter's is left for it, others may use its slot."""
         while self._give(worker, BATCH_UNITS_MAX, step):
             pass
+        if not worker.given and self.backlog:
+            self.feed_all(step)
 
     def put_back(self, entries: list[Given]) -> None:
         """Queue again, in front, what was given but not started."""

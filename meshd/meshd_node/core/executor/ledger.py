@@ -34,9 +34,12 @@ class Ledger:
         """The account of an owner that is up."""
         return self.windows.accounts.get(owner)
 
-    def share(self, owner: NodeId, job: JobId, epoch: int) -> Share | None:
-        """The share of which something is owed."""
-        return self._shares.get((owner, job, epoch))
+    def shares_of(self, owner: NodeId, job: JobId, epoch: int | None) -> list[Share]:
+        """What is owed to an owner of a job, in one epoch or in all."""
+        if epoch is not None:
+            share = self._shares.get((owner, job, epoch))
+            return [share] if share else []
+        return [share for key, share in self._shares.items() if key[:2] == (owner, job)]
 
     def close(self, owner: NodeId) -> list[Share]:
         """Close an owner's account; return what was owed to it."""
@@ -105,7 +108,9 @@ class Ledger:
                 sizes.append(len(payload))
                 answers.append(AttemptResult(unit, attempt, status, result.value, cpu_us, result.detail))
         for share, lengths in freed.items():
-            self._free(share, lengths, step.now)
+            # A share whose units were all recalled is closed, and another may have its name by now.
+            if lengths:
+                self._free(share, lengths, step.now)
         return spent, handed_back
 
     def learn(self, spent: Spent, elapsed_s: float) -> Iterator[Resized]:

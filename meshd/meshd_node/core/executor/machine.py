@@ -82,10 +82,9 @@ class Executor:
                 for share in self._ledger.close(owner):
                     self._recall(share, share.held.copy(), step)
             case Recalled(owner, job, epoch, indices):
-                wanted = self._ledger.share(owner, job, epoch)
-                if wanted is not None:
-                    units = frozenset(indices)
-                    self._recall(wanted, {key for key in wanted.held if not units or key >> 16 in units}, step)
+                units = frozenset(indices)
+                for share in self._ledger.shares_of(owner, job, epoch if indices else None):
+                    self._recall(share, {key for key in share.held if not units or key >> 16 in units}, step)
             case DrainBegan(until):
                 self._drain(until, step)
             case Tick():
@@ -111,13 +110,15 @@ class Executor:
             self._dispatch.feed(share.submitter, step)
 
     def _recall(self, share: Share, keys: set[int], step: Step) -> None:
-        """Forget what waits. What runs is no longer held, so that its result is dropped; it gets a short grace."""
+        """Forget what waits. What runs becomes part of a share that holds nothing: its result, if any, is dropped."""
         for work in self._backlog.remove(share, keys):
             self._ledger.forget(share, work, step.now)
+        ghost = share.ghost()
         for worker in self._crew.of(share.submitter):
-            for given_share, work in worker.given.values():
+            for serial, (given_share, work) in list(worker.given.items()):
                 if given_share is share and key_of(work) in keys:
                     self._ledger.forget(share, work, step.now)
+                    worker.given[serial] = (ghost, work)
             worker.set_deadline(self._config.recall_grace_ms / 1e3)
 
     # --- workers --------------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Executor:
         if worker is not None:
             worker.ready = True
             worker.idle_since = step.now
-            self._dispatch.feed(worker.submitter, step)
+            self._dispatch.feed_worker(worker, step)
 
     def _ran(self, number: int, results: list[WorkResult], step: Step) -> None:
         worker = self._crew.workers.get(number)
@@ -141,10 +142,12 @@ class Executor:
             for resized in self._ledger.learn(spent, elapsed_s):
                 self._resize(resized, step)
         worker.set_deadline(self._config.recall_grace_ms / 1e3)
+        self._take_back(handed_back, step)
+        if handed_back and worker.note_hand_back() > self._config.hand_backs_max:
+            self._dispatch.end_worker(worker, "it gives units back and runs none", step)
+            self._failed_to_start(worker.submitter, "it gives units back and runs none", step)
         if handed_back:
-            worker.stalled = bool(worker.given)
-            self._take_back(handed_back, step)
-            self._dispatch.feed(worker.submitter, step)
+            self._dispatch.feed_all(step)
         elif not self._draining:
             self._dispatch.feed_worker(worker, step)
 

@@ -238,6 +238,20 @@ def test_a_retry_waits_for_another_node_though_the_one_that_failed_it_is_free(ri
     assert [(lease.node, lease.indices) for lease in rig.leases] == [(at_b.node, [0])]
 
 
+def test_a_batch_whose_last_answer_is_of_a_retried_unit_is_taken_in(rig) -> None:
+    """A first attempt and a retry end on different paths; together they once emptied a node's table twice."""
+    node, job = rig.node("a"), rig.job()
+    rig.submit(job, 1)
+    rig.fail(rig.leases[0], AttemptStatus.CRASHED)
+    rig.submit(job, 1)
+    retried, fresh = rig.leases
+    pairs = [rig.result(fresh, 0), rig.result(retried, 0)]
+
+    rig.send(ResultsArrived(node, job, 1, [result for result, _ in pairs], [digest for _, digest in pairs]))
+
+    assert sorted(rig.delivered[job]) == [0, 1]
+
+
 def test_the_same_node_tries_again_if_there_is_no_other(rig) -> None:
     node, job = rig.node("a"), rig.job()
     rig.submit(job, 1)

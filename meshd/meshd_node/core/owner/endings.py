@@ -117,8 +117,7 @@ class Endings:
         """Book a batch of single copies that were accepted."""
         count = len(believed)
         if count:
-            if not executor.held[job.id]:
-                del executor.held[job.id]
+            executor.clear(job.id)
             executor.held_units -= count
             executor.held_bytes -= freed
             executor.answered += count

@@ -71,12 +71,15 @@ class Executor:
 
     def drop(self, job: JobId, index: int, size: int) -> None:
         """Count one unit as not held any more."""
-        held = self.held[job]
-        del held[index]
-        if not held:
-            del self.held[job]
+        del self.held[job][index]
         self.held_units -= 1
         self.held_bytes -= size
+        self.clear(job)
+
+    def clear(self, job: JobId) -> None:
+        """Keep no table for a job that the node holds nothing of."""
+        if not self.held.get(job, True):
+            del self.held[job]
 
 
 class Executors:

@@ -20,6 +20,10 @@ INTEGER_MIN: Final = -(1 << 63)
 INTEGER_MAX: Final = (1 << 64) - 1
 # Below this, what hostile lengths make the unpacker allocate (30 nested headers, each of up to 256 items) is 64 KiB.
 _SMALL_BYTES: Final = 256
+# An extension with a header of ext 32, as large arrays have: spared two copies of it on the way out and on the way in.
+_LARGE_BYTES: Final = 1 << 16
+_LARGE_EXT: Final = 0xC9
+_LARGE_HEADER: Final = struct.Struct(">BIb")
 _PACKER: Final = msgpack.Packer(strict_types=True)
 
 
@@ -51,6 +55,8 @@ class Code(IntEnum):
 
 def pack(tree: object) -> bytes:
     """The bytes of a tree."""
+    if isinstance(tree, Ext) and len(tree.data) >= _LARGE_BYTES:
+        return b"".join((_LARGE_HEADER.pack(_LARGE_EXT, len(tree.data), tree.code), tree.data))
     packed: bytes = _PACKER.pack(tree)
     return packed
 
@@ -63,6 +69,10 @@ def pack_sequence(packed: list[bytes]) -> bytes:
 
 def unpack(data: bytes) -> object:
     """The tree of these bytes, which are its only ones; raise `MalformedValue` for any others."""
+    if len(data) > _LARGE_BYTES and data[0] == _LARGE_EXT:
+        _, size, code = _LARGE_HEADER.unpack_from(data)
+        if _LARGE_BYTES <= size == len(data) - _LARGE_HEADER.size and code >= 0:
+            return Ext(code, data[_LARGE_HEADER.size :])
     try:
         if len(data) > _SMALL_BYTES:
             _check_lengths(data)

@@ -284,12 +284,14 @@ def test_the_result_of_a_recalled_unit_is_dropped(bench):
     assert bench.machine.running == 0
 
 
-def test_another_epoch_is_not_recalled(bench):
-    bench.lease(0)
-    bench.send(Recalled(ALICE, JOB, 1, []))
-    bench.run_all()
+def test_units_are_recalled_in_their_epoch_and_a_whole_job_in_all(bench):
+    bench.lease(0, 1)
+    bench.send(Recalled(ALICE, JOB, 1, [0]))
+    assert bench.machine.queued == 2
 
-    assert bench.ended(S.RETURNED) == [0]
+    bench.send(Recalled(ALICE, JOB, 1, []))
+
+    assert bench.machine.queued == 0
 
 
 def test_a_lost_owner_is_told_nothing_and_its_work_stops(bench):

@@ -80,24 +80,36 @@ class FrameSocket:
             self._drained = trio.Event()
             await self._drained.wait()
 
+    def read_now(self, handle: Callable[[Batch], None]) -> None:
+        """Take in all that has arrived, without waiting: the other side is gone."""
+        try:
+            while not self._closed and self._read_once(handle):
+                pass
+        except BlockingIOError:
+            return
+
     async def _read(self, handle: Callable[[Batch], None]) -> None:
-        decode, reader, sock = self._channel.decode, self._reader, self._sock
         while True:
+            await trio.lowlevel.wait_readable(self._sock)
             try:
-                data = sock.recv(_READ_BYTES)
+                if not self._read_once(handle):
+                    return
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(sock)
                 continue
-            except ConnectionError:
-                return
-            if not data:
-                return
-            reader.feed(data)
-            batch = [(decode(frame), frame.stream) for frame in reader.frames()]
-            if batch:
-                handle(batch)
-            # A peer that always has more must not keep other tasks from running.
-            await trio.lowlevel.wait_readable(sock)
+
+    def _read_once(self, handle: Callable[[Batch], None]) -> bool:
+        """One read, and one call of `handle` for all its frames. False at the end."""
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except ConnectionError:
+            return False
+        if not data:
+            return False
+        self._reader.feed(data)
+        batch = [(self._channel.decode(frame), frame.stream) for frame in self._reader.frames()]
+        if batch:
+            handle(batch)
+        return True
 
     async def _write(self) -> None:
         while True:

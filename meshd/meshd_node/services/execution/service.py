@@ -187,7 +187,7 @@ class ExecutionService:
         for effect in self.executor.handle(event, self._seams.monotonic()):
             match effect:
                 case effects.RunOn(worker, job, serials, functions, payloads):
-                    self._pool.run(worker, job, serials, functions, payloads)
+                    self._pool.run_units(worker, job, serials, functions, payloads)
                 case effects.ReportResults():
                     self._report_results(effect)
                 case effects.ReportEnds(owner, job, epoch, ends):

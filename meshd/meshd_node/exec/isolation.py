@@ -1,0 +1,62 @@
+"""What keeps workers apart from the daemon until they are caged: another user where that is possible, and limits."""
+
+import os
+import resource
+import site
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+# The user that owns nothing, on every Linux.
+_NOBODY: Final = 65_534
+_LIMITS: Final = (
+    (resource.RLIMIT_CORE, 0),  # a core file would hold the submitter's data
+    (resource.RLIMIT_NOFILE, 1_024),
+    (resource.RLIMIT_FSIZE, 1 << 30),  # for each file, until scratch space is bounded as a whole
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """Whom workers run as. `uid` None: as the daemon itself."""
+
+    uid: int | None
+    text: str
+
+
+def choose() -> Isolation:
+    """Another user if the daemon may give its rights away and that user can read the interpreter."""
+    if os.geteuid() != 0:
+        return Isolation(None, "not caged: processes with limits, as the daemon's own user")
+    closed = next((path for path in _needed() if not _open_to_all(path)), None)
+    if closed is not None:
+        return Isolation(None, f"not caged: processes with limits, as root since others can not enter {closed}")
+    return Isolation(_NOBODY, "not caged: processes with limits, as user nobody")
+
+
+def give_up_rights(uid: int | None) -> None:
+    """Lower the limits and, with a `uid`, become that user for good. In a worker, before it reads anything."""
+    for limit, value in _LIMITS:
+        _, hard = resource.getrlimit(limit)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bound, bound))
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+
+
+def _needed() -> list[Path]:
+    """The folders from which a worker may import later."""
+    packages = Path(__file__).resolve().parent.parent
+    return [Path(sys.executable).resolve(), Path(sys.base_prefix), *map(Path, site.getsitepackages()), packages]
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every user may enter all folders above a path."""
+    try:
+        return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
+    except OSError:
+        return False

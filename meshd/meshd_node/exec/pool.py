@@ -1,0 +1,291 @@
+"""The pool: the daemon's side of its workers. Everything that a worker sends is a submitter's word, and is checked."""
+
+import mmap
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from meshd_node.core.submitter import Submitter
+from meshd_node.exec import control
+from meshd_node.exec.control import Verb, Word
+from meshd_node.exec.isolation import choose
+from meshd_node.frame_socket import Batch, FrameSocket
+from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
+from meshd_protocol.ids import Digest, JobId
+from meshd_protocol.limits import JOB_FUNCTIONS_MAX
+from meshd_protocol.messages.worker import WORKER, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
+
+log = structlog.get_logger(__name__)
+
+PROGRESS_BYTES: Final = 8
+_PROGRESS: Final = struct.Struct("Q")
+# A zygote that dies is replaced, later each time it dies soon.
+_RESTART_MIN_S: Final = 0.1
+_RESTART_MAX_S: Final = 30.0
+_STABLE_S: Final = 60.0
+_END_S: Final = 2.0
+# Nothing of the daemon's environment reaches a worker. One thread for BLAS: a slot is one CPU.
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+
+
+class Crew(Protocol):
+    """Who is told what workers do."""
+
+    def worker_ready(self, worker: int) -> None:
+        """A worker can take units."""
+        ...
+
+    def worker_ran(self, worker: int, results: list[WorkResult]) -> None:
+        """A worker finished units, or gives some back."""
+        ...
+
+    def worker_ended(self, worker: int, running: int | None, reason: str) -> None:
+        """A worker is gone; `running` is the serial that it was in."""
+        ...
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One worker: its wire, its progress, what it was given and has not answered."""
+
+    wire: FrameSocket
+    progress: mmap.mmap
+    reading: trio.CancelScope = field(default_factory=trio.CancelScope)
+    given: dict[int, None] = field(default_factory=dict)
+    functions: dict[tuple[JobId, Digest], int] = field(default_factory=dict)
+    fault: str = ""
+
+    def running(self) -> int | None:
+        """The serial of the unit that it is in, if it was given that unit and has not answered it."""
+        (serial,) = _PROGRESS.unpack(self.progress[:PROGRESS_BYTES])
+        return serial if serial in self.given else None
+
+
+class WorkerPool:
+    """Starts workers through the zygote, feeds them, and ends them."""
+
+    def __init__(self, crew: Crew, function_data: Callable[[Digest], bytes], *, worker_module: str) -> None:
+        self._crew = crew
+        self._function_data = function_data
+        self._worker_module = worker_module
+        self._isolation = choose()
+        self._workers: dict[int, _Worker] = {}
+        self._zygote: socket.socket | None = None
+        self._nursery: trio.Nursery | None = None
+        self._scratch = Path()
+
+    @property
+    def isolation(self) -> str:
+        """What keeps work apart from this daemon, in words for its operator."""
+        return self._isolation.text
+
+    # --- effects of the executor's machine --------------------------------------------------------------------
+
+    def start(self, number: int, submitter: Submitter) -> None:
+        """Have a worker made; `worker_ready` or `worker_ended` follows, never from inside this call."""
+        assert self._nursery is not None, "workers are started while the pool runs"
+        log.debug("worker_starts", worker=number, uid=submitter.uid)
+        ours, theirs = socket.socketpair()
+        descriptor = os.memfd_create("meshd-progress", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, PROGRESS_BYTES)
+            worker = _Worker(FrameSocket(ours, WORKER), mmap.mmap(descriptor, PROGRESS_BYTES))
+            self._workers[number] = worker
+            self._nursery.start_soon(self._serve, number, worker)
+            self._ask(Word(Verb.FORK, number), (theirs.fileno(), descriptor))
+        finally:
+            theirs.close()
+            os.close(descriptor)
+
+    def run_units(
+        self, number: int, job: JobId, serials: list[int], functions: list[Digest], payloads: list[bytes]
+    ) -> None:
+        """Give a worker units of one job, and send at once what the socket takes."""
+        worker = self._workers.get(number)
+        if worker is None:
+            return  # it ended in this very moment, which is being told
+        numbers = {digest: self._number(worker, job, digest) for digest in set(functions)}
+        worker.given.update(dict.fromkeys(serials))
+        worker.wire.send(
+            RunUnits(
+                [
+                    WorkUnit(serial, numbers[function], payload)
+                    for serial, function, payload in zip(serials, functions, payloads, strict=True)
+                ]
+            )
+        )
+        worker.wire.flush()
+
+    def end(self, number: int, reason: str) -> None:
+        """Kill a worker; nothing more is told of it."""
+        worker = self._workers.pop(number, None)
+        if worker is not None:
+            log.debug("worker_ended_here", worker=number, reason=reason)
+            worker.reading.cancel()
+            self._ask(Word(Verb.KILL, number))
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a zygote until cancelled; then end every worker and remove what they wrote."""
+        with tempfile.TemporaryDirectory(prefix="meshd-work-", ignore_cleanup_errors=True) as scratch:
+            # Workers of another user pass through it to their own folders, and see none but theirs.
+            self._scratch = Path(scratch)
+            self._scratch.chmod(0o711)
+            async with trio.open_nursery() as self._nursery:
+                await self._keep_zygote(task_status)
+
+    async def _keep_zygote(self, task_status: trio.TaskStatus[None]) -> None:
+        delay = _RESTART_MIN_S
+        while True:
+            began = trio.current_time()
+            ended = await self._run_zygote(task_status)
+            task_status = trio.TASK_STATUS_IGNORED
+            log.error("zygote_ended", code=ended, again_in_s=delay)
+            self._lose_all()
+            delay = _RESTART_MIN_S if trio.current_time() - began > _STABLE_S else min(2 * delay, _RESTART_MAX_S)
+            await trio.sleep(delay)
+
+    async def _run_zygote(self, task_status: trio.TaskStatus[None]) -> int | None:
+        ours, process = self._spawn()
+        self._zygote = ours
+        try:
+            task_status.started()
+            await self._hear(ours)
+        finally:
+            self._zygote = None
+            ours.close()
+            _end(process)
+        return process.returncode
+
+    def _spawn(self) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
+        """Start a zygote. In the daemon's main thread: it wishes to die with whoever started it, and that is a thread."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        uid = -1 if self._isolation.uid is None else self._isolation.uid
+        arguments = (str(theirs.fileno()), str(uid), str(self._scratch), self._worker_module)
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
+                [sys.executable, "-P", "-m", "meshd_node.exec.zygote", *arguments],
+                env=_ENVIRONMENT,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                cwd="/",
+            )
+        ours.setblocking(False)
+        return ours, process
+
+    async def _hear(self, zygote: socket.socket) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(zygote)
+            try:
+                received = control.receive(zygote)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return
+            if received is None:
+                return
+            word, _ = received
+            self._ended(word.number, control.describe(word.value))
+
+    # --- one worker -------------------------------------------------------------------------------------------
+
+    async def _serve(self, number: int, worker: _Worker) -> None:
+        try:
+            with worker.reading:
+                await worker.wire.run(lambda batch: self._received(number, worker, batch))
+        except RemoteProtocolError as error:
+            worker.fault = f"the unit's code broke into the worker's own socket: {error}"
+            log.warning("worker_lied", worker=number, reason=str(error))
+            self._ask(Word(Verb.KILL, number))
+        finally:
+            worker.wire.close()
+
+    def _received(self, number: int, worker: _Worker, batch: Batch) -> None:
+        results: list[WorkResult] = []
+        for message, _ in batch:
+            match message:
+                case UnitsRun(some):
+                    results += some
+                case Ready():
+                    self._crew.worker_ready(number)
+                case _:
+                    raise UnexpectedMessage(f"a worker does not send {type(message).__name__}")
+        for result in results:
+            if worker.given.pop(result.serial, worker) is worker:
+                raise UnexpectedMessage(f"an answer for serial {result.serial}, which it was not given")
+        if results and number in self._workers:
+            self._crew.worker_ran(number, results)
+
+    def _ended(self, number: int, reason: str) -> None:
+        """The zygote says that a worker is gone. What it still sent is in its socket, and counts."""
+        worker = self._workers.get(number)
+        if worker is not None:
+            self._take_the_rest(number, worker)
+        if self._workers.pop(number, None) is not None and worker is not None:
+            worker.reading.cancel()
+            self._crew.worker_ended(number, worker.running(), worker.fault or reason)
+        shutil.rmtree(self._scratch / str(number), ignore_errors=True)
+
+    def _take_the_rest(self, number: int, worker: _Worker) -> None:
+        try:
+            worker.wire.read_now(lambda batch: self._received(number, worker, batch))
+        except RemoteProtocolError as error:
+            worker.fault = worker.fault or str(error)
+
+    def _lose_all(self) -> None:
+        for number in list(self._workers):
+            self._ended(number, "the process that makes workers died")
+
+    def _number(self, worker: _Worker, job: JobId, digest: Digest) -> int:
+        number = worker.functions.get((job, digest))
+        if number is None:
+            number = len(worker.functions) % JOB_FUNCTIONS_MAX
+            worker.functions[job, digest] = number
+            worker.wire.send(LoadFunction(number, self._function_data(digest)))
+        return number
+
+    def _ask(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:
+        if self._zygote is None:
+            self._lose_soon(word)
+            return
+        try:
+            control.send(self._zygote, word, descriptors)
+        except OSError:
+            self._lose_soon(word)
+
+    def _lose_soon(self, word: Word) -> None:
+        if word.verb is Verb.FORK:
+            assert self._nursery is not None, "workers are started while the pool runs"
+            self._nursery.start_soon(self._lose, word.number)
+
+    async def _lose(self, number: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self._ended(number, "the process that makes workers is being restarted")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """The zygote ends when its socket does, and its workers with it; what hangs is killed."""
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -177,7 +177,7 @@ class WorkerPool:
         return process.returncode
 
     def _spawn(self) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
-        """Start a zygote. In the daemon's main thread: it wishes to die with whoever started it, and that is a thread."""
+        """Start a zygote. In the main thread: it dies with the thread that started it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         uid = -1 if self._isolation.uid is None else self._isolation.uid
         arguments = (str(theirs.fileno()), str(uid), str(self._scratch), self._worker_module)

@@ -72,10 +72,15 @@ class Backlog:
 
     def append(self, share: Share, works: Iterable[LeasedWork]) -> None:
         """Queue work behind its owner's other work."""
-        stretch = Stretch(share, deque(works))
-        if stretch.works:
-            self._queue(share).append(stretch)
-            self._count(share.submitter, len(stretch.works))
+        fresh = deque(works)
+        if not fresh:
+            return
+        queue = self._queue(share)
+        if queue and queue[-1].share is share:
+            queue[-1].works.extend(fresh)
+        else:
+            queue.append(Stretch(share, fresh))
+        self._count(share.submitter, len(fresh))
 
     def put_back(self, share: Share, works: Iterable[LeasedWork]) -> None:
         """Queue work that was taken before, ahead of its owner's other work."""

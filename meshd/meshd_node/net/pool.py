@@ -75,16 +75,16 @@ class Pool:
     def start_dial(self, node: NodeId, addresses: Sequence[str]) -> None:
         """Try for a session with `node`, one address after the other, in the background.
 
-        Ends in `link_up` or `dial_failed`. Nothing happens while there is a session or another dial to `node`.
+        Ends in `link_up` or `dial_failed`. Nothing happens while there is a session or another dial to `node`, nor
+        once this pool ends: peers that hang up meanwhile are not called back.
         """
-        assert self._services is not None, "a pool dials while it runs"
-        if self.sessions.get(node) is None:
+        if self._services is not None and self.sessions.get(node) is None:
             self._dialler.start(self._services, node, tuple(addresses))
 
     def dial_seed(self, address: str) -> None:
         """Try for a session with whoever of our mesh answers at `address`. Nothing happens while that is tried."""
-        assert self._services is not None, "a pool dials while it runs"
-        self._dialler.start(self._services, None, (address,))
+        if self._services is not None:
+            self._dialler.start(self._services, None, (address,))
 
     def flush(self) -> None:
         """Send what was queued. Call it after sending from anywhere but the handler."""
@@ -107,10 +107,7 @@ class Pool:
         try:
             async with trio.open_nursery() as self._live:
                 with self._serving:
-                    async with trio.open_nursery() as self._services:
-                        self._acceptor.start(self._services)
-                        self._services.start_soon(self._keep_alive)
-                        task_status.started()
+                    await self._serve(task_status)
                 self._acceptor.close()
         finally:
             self._acceptor.close()
@@ -164,6 +161,15 @@ class Pool:
         self._live.start_soon(self._run_bulk, link, connection)
 
     # --- tasks --------------------------------------------------------------------------------------------------
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            async with trio.open_nursery() as self._services:
+                self._acceptor.start(self._services)
+                self._services.start_soon(self._keep_alive)
+                task_status.started()
+        finally:
+            self._services = None
 
     async def _run_link(self, link: Link, control: Connection) -> None:
         try:

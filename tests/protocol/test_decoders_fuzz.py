@@ -202,16 +202,18 @@ def test_id_comes_back_from_its_text(identifier: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(count=st.integers(1, 256), data=st.data())
 def test_every_leaf_proves_itself_and_nothing_else_does(count: int, data: st.DataObject) -> None:
-    leaves = [merkle.leaf(bytes(20), index, 0, 0, bytes(32), 0) for index in range(count)]
+    leaves = [merkle.leaf(index, 0, 0, 0, bytes(32)) for index in range(count)]
     position = data.draw(st.integers(0, count - 1))
     root, steps = merkle.root(leaves), merkle.path(leaves, position)
 
     assert merkle.root_from_path(leaves[position], steps) == root
-    assert len(steps) <= 8
+    assert len(steps) <= 2
     other = data.draw(st.integers(0, count - 1))
     if other != position:
         assert merkle.root_from_path(leaves[other], steps) != root
-    if steps:
-        left, sibling = steps[0]
-        assert merkle.root_from_path(leaves[position], [(not left, sibling), *steps[1:]]) != root
-        assert merkle.root_from_path(root, []) == root != leaves[position]
+    before, behind = steps[0]
+    if before != behind:
+        swapped = merkle.Step(behind, before)
+        assert merkle.root_from_path(leaves[position], [swapped, *steps[1:]]) != root
+    with pytest.raises(MalformedMessage):
+        merkle.root_from_path(leaves[position][1:], [merkle.Step(before + leaves[position][:1], behind), *steps[1:]])

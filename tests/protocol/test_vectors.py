@@ -66,7 +66,7 @@ def read_value(vector: Vector) -> object:
 
 def read_root(vector: Vector) -> object:
     leaves = [bytes.fromhex(leaf) for leaf in vector["leaves"]]
-    path = [(left, bytes.fromhex(sibling)) for left, sibling in vector["path"]]
+    path = [merkle.Step(bytes.fromhex(before), bytes.fromhex(behind)) for before, behind in vector["path"]]
     led_to = merkle.root_from_path(leaves[vector["position"]], path)
     if led_to != merkle.root(leaves):
         return "other root"
@@ -75,9 +75,9 @@ def read_root(vector: Vector) -> object:
 
 
 def read_leaf(vector: Vector) -> object:
-    job, result = bytes.fromhex(vector["job"]), bytes.fromhex(vector["result"])
-    digest = merkle.leaf(job, vector["index"], vector["attempt"], vector["status"], result, vector["cpu_us"])
-    return {"value": digest.hex()}
+    result = bytes.fromhex(vector["result"])
+    leaf = merkle.leaf(vector["index"], vector["attempt"], vector["status"], vector["took_us"], result)
+    return {"value": leaf.hex()}
 
 
 def read_name(vector: Vector) -> object:

@@ -102,6 +102,7 @@ class Daemon:
             identity.facts.mesh_name,
             self._membership,
             owner,
+            self._jobs.reports,
             outside,
             seams,
             isolation=lambda: self._workers.isolation,

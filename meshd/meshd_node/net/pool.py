@@ -1,7 +1,7 @@
 """The pool of sessions: listens, dials, keeps at most one session with each peer, and keeps them alive."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 import trio
@@ -163,13 +163,15 @@ class Pool:
     # --- tasks --------------------------------------------------------------------------------------------------
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            async with trio.open_nursery() as self._services:
-                self._acceptor.start(self._services)
-                self._services.start_soon(self._keep_alive)
+        async with trio.open_nursery() as nursery:
+            self._services = nursery
+            try:
+                self._acceptor.start(nursery)
                 task_status.started()
-        finally:
-            self._services = None
+                await self._keep_alive()
+            finally:
+                # Before the nursery closes: links that end from now on ask for dials that are not made.
+                self._services = None
 
     async def _run_link(self, link: Link, control: Connection) -> None:
         try:
@@ -197,7 +199,7 @@ class Pool:
             self.handler.link_down(link, link.end.reason, link.end.refused)
             self.flush()
 
-    async def _keep_alive(self) -> None:
+    async def _keep_alive(self) -> NoReturn:
         tick_s = self.config.ping_interval_ms / 1_000 / _TICKS
         silence_s = self.config.silence_ms / 1_000
         looked_at = self.now()

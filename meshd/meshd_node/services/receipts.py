@@ -28,7 +28,7 @@ def sign_results(
     cage: CageLevel = CageLevel.NONE,
 ) -> ResultBatch:
     """One signature for the whole batch, one leaf for each result."""
-    root = _root(job, results, result_digests(results))
+    root = _root(results, result_digests(results))
     receipt = Receipt(job, executor, owner, epoch, cage, len(results), root)
     return ResultBatch(job, signer.sign(Domain.RECEIPT, encode_record(receipt)), results)
 
@@ -42,15 +42,15 @@ def check_results(executor: Certified, owner: NodeId, batch: ResultBatch) -> tup
     if (receipt.job, receipt.executor, receipt.owner) != (batch.job, executor.node, owner):
         raise BadSignature("the receipt is for another job, executor or owner")
     digests = result_digests(batch.results)
-    if receipt.count != len(batch.results) or receipt.root != _root(batch.job, batch.results, digests):
+    if receipt.count != len(batch.results) or receipt.root != _root(batch.results, digests):
         raise BadSignature("the receipt does not cover these results")
     return receipt.epoch, digests
 
 
-def _root(job: JobId, results: Sequence[AttemptResult], digests: Sequence[Digest]) -> Digest:
+def _root(results: Sequence[AttemptResult], digests: Sequence[Digest]) -> Digest:
     return merkle.root(
         [
-            merkle.leaf(job, result.index, result.attempt, result.status, digest, result.cpu_us)
+            merkle.leaf(result.index, result.attempt, result.status, result.took_us, digest)
             for result, digest in zip(results, digests, strict=True)
         ]
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from meshd_protocol.limits import REASON_CHARS_MAX, TRACEBACK_CHARS_MAX, UNIT_BYTES_MAX
+from meshd_protocol.records import AttemptNumber, UnitIndex
 
 Payload = Annotated[bytes, Meta(max_length=UNIT_BYTES_MAX)]
 Reason = Annotated[str, Meta(max_length=REASON_CHARS_MAX)]
@@ -39,9 +40,9 @@ class UnitStatus(IntEnum):
 class AttemptResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One attempt's end, as executors tell owners. `detail` explains (a traceback, a reason) and is never compared."""
 
-    index: Annotated[int, Meta(ge=0)]
-    attempt: Annotated[int, Meta(ge=0, lt=1 << 16)]
+    index: UnitIndex
+    attempt: AttemptNumber
     status: AttemptStatus
     value: Payload
-    cpu_us: Annotated[int, Meta(ge=0)] = 0
+    took_us: Annotated[int, Meta(ge=0)] = 0
     detail: Detail = ""

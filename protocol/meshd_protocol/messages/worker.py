@@ -46,7 +46,7 @@ class WorkResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     serial: U63
     status: AttemptStatus
     value: Payload
-    cpu_us: U63 = 0
+    took_us: U63 = 0
     detail: Detail = ""
 
 

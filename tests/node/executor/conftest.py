@@ -70,20 +70,20 @@ class Bench:
             self.send(WorkerReady(self.starting.pop(0)))
 
     def ran(
-        self, worker: int, *serials: int, status: AttemptStatus = AttemptStatus.RETURNED, cpu_us: int = 100
+        self, worker: int, *serials: int, status: AttemptStatus = AttemptStatus.RETURNED, took_us: int = 100
     ) -> None:
         for serial in serials:
             self.given[worker].pop(serial, None)
-        self.send(WorkerRan(worker, [WorkResult(serial, status, b"\xc0", cpu_us) for serial in serials]))
+        self.send(WorkerRan(worker, [WorkResult(serial, status, b"\xc0", took_us) for serial in serials]))
 
-    def run_all(self, cpu_us: int = 100) -> None:
+    def run_all(self, took_us: int = 100) -> None:
         """Let every worker answer everything, until nothing is left to answer."""
         self.ready()
         while any(self.given[worker] for worker in self.live):
             for worker in sorted(self.live):
                 if serials := list(self.given[worker]):
-                    self.now += cpu_us * len(serials) / 1e6
-                    self.ran(worker, *serials, cpu_us=cpu_us)
+                    self.now += took_us * len(serials) / 1e6
+                    self.ran(worker, *serials, took_us=took_us)
             self.ready()
 
     def wait(self, seconds: float) -> None:

@@ -123,12 +123,12 @@ class ExecutorRules(RuleBasedStateMachine):
         self.send(WorkerReady(worker))
 
     @precondition(lambda self: any(self.given.values()))
-    @rule(data=st.data(), cpu_us=st.sampled_from([1, 800, 20_000, 1 << 60]), part=st.integers(1, 300))
-    def worker_answers(self, data: st.DataObject, cpu_us: int, part: int) -> None:
+    @rule(data=st.data(), took_us=st.sampled_from([1, 800, 20_000, 1 << 60]), part=st.integers(1, 300))
+    def worker_answers(self, data: st.DataObject, took_us: int, part: int) -> None:
         worker = data.draw(st.sampled_from([worker for worker, given in self.given.items() if given]))
         serials, self.given[worker] = self.given[worker][:part], self.given[worker][part:]
         self.now += 0.002
-        self.send(WorkerRan(worker, [WorkResult(serial, AttemptStatus.RETURNED, b"v", cpu_us) for serial in serials]))
+        self.send(WorkerRan(worker, [WorkResult(serial, AttemptStatus.RETURNED, b"v", took_us) for serial in serials]))
 
     @precondition(lambda self: any(len(given) > 1 for given in self.given.values()))
     @rule(data=st.data())

@@ -331,12 +331,16 @@ async def test_a_peer_that_never_reads_is_cut_off(nodes) -> None:
 async def test_a_peer_that_hangs_up_while_this_node_goes_is_not_called_back(nodes) -> None:
     """Membership asks for a new session whenever one ends; a node that was stopping crashed at that."""
     dialler, server = await nodes.pair()
-    dialler.pool.stop()
+    went_down = dialler.heard.link_down
 
+    def call_back(link, reason, refused) -> None:
+        went_down(link, reason, refused)
+        dialler.pool.start_dial(server.id, [server.address])
+        dialler.pool.dial_seed(server.address)
+
+    dialler.heard.link_down = call_back
+    dialler.pool.stop()
     await dialler.heard.until(lambda: dialler.heard.downs)
-    await trio.testing.wait_all_tasks_blocked()
-    dialler.pool.start_dial(server.id, [server.address])
-    dialler.pool.dial_seed(server.address)
     await trio.testing.wait_all_tasks_blocked()
 
     assert not dialler.pool.links()

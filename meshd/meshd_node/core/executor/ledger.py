@@ -97,16 +97,16 @@ class Ledger:
                 times = spent.setdefault(share, {})
                 answers = step.results.setdefault(share, [])
                 sizes = freed.setdefault(share, [])
-            cpu_us = result.cpu_us
+            took_us = result.took_us
             if function in times:
-                times[function].append(cpu_us)
+                times[function].append(took_us)
             else:
-                times[function] = [cpu_us]
+                times[function] = [took_us]
             key = unit << 16 | attempt
             if key in held:
                 held.remove(key)
                 sizes.append(len(payload))
-                answers.append(AttemptResult(unit, attempt, status, result.value, cpu_us, result.detail))
+                answers.append(AttemptResult(unit, attempt, status, result.value, took_us, result.detail))
         for share, lengths in freed.items():
             # A share whose units were all recalled is closed, and another may have its name by now.
             if lengths:

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from meshd_node.core.owner.journal import Entry
 from meshd_protocol.ids import Digest, JobId, NodeId
+from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.messages.local import Outcome
 
 
@@ -45,13 +46,14 @@ class Deliver:
 class Disagreement:
     """Executors gave different results for a unit. `votes`: who, what, and whether it is what was accepted.
 
-    `accepted_digest` None: no quorum agreed, and the unit failed.
+    `accepted_digest` None: no quorum agreed, and the unit failed. `results` has one of each digest.
     """
 
     job: JobId
     index: int
     accepted_digest: Digest | None
     votes: list[tuple[NodeId, Digest, bool]]
+    results: dict[Digest, AttemptResult]
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ class Endings:
         self._deliver(job, Outcome(unit.index, UnitStatus.CANCELLED, b""), turn)
 
     def _learn(self, job: Job, executor: Executor, results: list[AttemptResult], now: float) -> None:
-        cpu_us = sum(result.cpu_us for result in results) if len(executor.held) > 1 else 0
-        unit_s = observed(executor, len(results), cpu_us, now)
+        took_us = sum(result.took_us for result in results) if len(executor.held) > 1 else 0
+        unit_s = observed(executor, len(results), took_us, now)
         if unit_s is not None:
             job.pace.learn(executor, unit_s)
         executor.busy_since = now
@@ -169,8 +169,16 @@ class Endings:
     def _remember(self, job: Job, unit: Unit, trial: Trial, accepted: Digest | None, turn: Turn) -> None:
         job.tried.append(Tried(unit.index, accepted, trial.votes, trial.failures))
         if len(trial.results) > 1:
-            votes = [(vote.node, vote.digest, vote.digest == accepted) for vote in trial.votes]
-            turn.disagree(Disagreement(job.id, unit.index, accepted, votes))
+            self._report(job, unit, trial, accepted, turn)
+
+    def _report(self, job: Job, unit: Unit, trial: Trial, accepted: Digest | None, turn: Turn) -> None:
+        """Show who differed from whom. Without a verdict nobody was outvoted."""
+        votes = [(vote.node, vote.digest, vote.digest == accepted) for vote in trial.votes]
+        job.disagreed += 1
+        for node, _, agreed in votes:
+            if accepted is not None and not agreed:
+                job.outvoted[node] = job.outvoted.get(node, 0) + 1
+        turn.disagree(Disagreement(job.id, unit.index, accepted, votes, trial.results))
 
     def _deliver(self, job: Job, outcome: Outcome, turn: Turn) -> None:
         turn.ends(job).outcomes.append(outcome)

@@ -39,8 +39,8 @@ class Job:
     """Units leave `units` when they end; what stays are counts, the last verdicts and, if detached, outcomes."""
 
     __slots__ = (
-        "backoff", "believed", "cancelled", "closed", "copies", "created", "detached", "done", "ended", "epoch",
-        "failed", "first_failure", "fresh", "id", "name", "needs", "outcomes", "pace", "paused", "plan",
+        "backoff", "believed", "cancelled", "closed", "copies", "created", "detached", "disagreed", "done", "ended",
+        "epoch", "failed", "first_failure", "fresh", "id", "name", "needs", "outcomes", "outvoted", "pace", "paused", "plan",
         "policy", "pool", "queued", "running", "shares", "shelves", "state", "submitted", "submitter", "tried",
         "units", "unwanted", "withered",
     )  # fmt: skip
@@ -74,11 +74,13 @@ class Job:
         self.failed = 0
         self.cancelled = 0
         self.copies = 0
+        self.disagreed = 0  # units whose copies differed
 
         self.pool: Pool | None = None
         self.pace = Pace()
         self.backoff = Backoff(config)
         self.shares: dict[NodeId, int] = {}
+        self.outvoted: dict[NodeId, int] = {}
         self.believed: deque[Believed] = deque(maxlen=config.verdict_batches_kept)
         self.tried: deque[Tried] = deque(maxlen=config.verdict_units_kept)
         self.outcomes: list[Outcome] = []

@@ -38,13 +38,13 @@ class Pace:
         self._loops += NEWEST * (unit_s * executor.loops_per_s - self._loops)
 
 
-def observed(executor: Executor, units: int, cpu_us: int, now: float) -> float | None:
+def observed(executor: Executor, units: int, took_us: int, now: float) -> float | None:
     """The time per unit that a batch of answers shows; None if it shows nothing. Call before the batch is dropped.
 
     Answers tell more than processor time: waiting counts, and what other owners take. Only where a node mixes jobs
     they can not be told apart.
     """
     if len(executor.held) > 1:
-        return cpu_us / units / 1e6 if cpu_us else None
+        return took_us / units / 1e6 if took_us else None
     elapsed = now - executor.busy_since
     return elapsed * min(executor.slots, executor.held_units) / units if elapsed > 0 else None

@@ -26,6 +26,8 @@ class JobSummary:
     created: float
     ended: float | None
     shares: dict[NodeId, int]  # by node: results of its that were accepted, or agreed with what was
+    outvoted: dict[NodeId, int]  # by node: results of its that differed from what was accepted
+    disagreed: int  # units whose copies differed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ def summary_of_job(job: Job) -> JobSummary:
         created=job.created,
         ended=job.ended,
         shares=dict(job.shares),
+        outvoted=dict(job.outvoted),
+        disagreed=job.disagreed,
     )
 
 

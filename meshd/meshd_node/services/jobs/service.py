@@ -16,6 +16,7 @@ from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.jobs.context import JobContext, Listener
 from meshd_node.services.jobs.journal import JournalStore
+from meshd_node.services.jobs.reports import Reports
 from meshd_node.services.jobs.sent import SentJob, SentLog
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.outflow import Outflow
@@ -90,6 +91,7 @@ class JobService:
         outflow: Outflow,
     ) -> None:
         self.owner = owner
+        self.reports = Reports()
         self._node = node
         self._mesh = mesh
         self._seams = seams
@@ -350,7 +352,9 @@ class JobService:
     def _forget_oldest(self) -> None:
         _, job = self._ended.popleft()
         self._retained_bytes -= self._contexts.pop(job).retained_bytes
+        self.reports.forget(job)
         self._handle(events.JobForgotten(job))
 
     def _report(self, disagreement: effects.Disagreement) -> None:
-        log.warning("results_disagree", index=disagreement.index, votes=len(disagreement.votes))
+        log.debug("results_disagree", index=disagreement.index, votes=len(disagreement.votes))
+        self.reports.add(disagreement)

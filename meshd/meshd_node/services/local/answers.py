@@ -1,5 +1,6 @@
 """What the daemon tells the users of its machine: status, peers, jobs, and why; and what they may touch."""
 
+import base64
 import json
 import os
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.summaries import JobSummary
 from meshd_node.seams import Seams
 from meshd_node.services.jobs.context import JobContext
+from meshd_node.services.jobs.reports import Report, Reports, Said
 from meshd_node.services.links import Links
 from meshd_node.services.membership import MembershipService
 from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.certificates import Certified, Role
-from meshd_protocol.ids import JobId, to_text
+from meshd_protocol.ids import JobId, NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.local import Answer, Ask, Denial, DenialCode, Question, Welcome
 
@@ -33,6 +35,7 @@ class Answers:
         mesh_name: str,
         membership: MembershipService,
         owner: Owner,
+        reports: Reports,
         links: Links,
         seams: Seams,
         *,
@@ -43,6 +46,7 @@ class Answers:
         self._mesh_name = mesh_name
         self._membership = membership
         self._owner = owner
+        self._reports = reports
         self._links = links
         self._seams = seams
         self._isolation = isolation
@@ -50,7 +54,7 @@ class Answers:
 
     def welcome(self) -> Welcome:
         """The answer to a program's hello."""
-        return Welcome(PROTOCOL_VERSION, self._me.node, self._me.mesh, self._name(), __version__)
+        return Welcome(PROTOCOL_VERSION, self._me.node, self._me.mesh, self._name(self._me.node), __version__)
 
     def why_not_submit(self) -> Denial | None:
         """Why no job is taken from this machine's users; None if one is."""
@@ -97,6 +101,8 @@ class Answers:
         now = self._seams.monotonic()
         found = _job(summary, now, self._seams.wall())
         found["why"] = self._owner.why(job, ask.index if ask.index >= 0 else None, now)
+        if ask.question is Question.JOB:
+            found["disagreements"] = [self._disagreement(report) for report in self._reports.of(job)]
         return Answer(json.dumps(found).encode())
 
     def _status(self) -> Json:
@@ -107,7 +113,7 @@ class Answers:
             "mesh": to_text(self._me.mesh),
             "mesh_name": self._mesh_name,
             "node": to_text(self._me.node),
-            "name": self._name(),
+            "name": self._name(self._me.node),
             "state": "draining" if self._draining() else "ready",
             "peers": sum(member.node != self._me.node for member in alive),
             "version": __version__,
@@ -148,8 +154,20 @@ class Answers:
             "self": member.node == self._me.node,
         }
 
-    def _name(self) -> str:
-        member = self._membership.member(self._me.node)
+    def _disagreement(self, report: Report) -> Json:
+        return {
+            "unit": report.unit,
+            "accepted": None if report.accepted is None else report.accepted.hex(),
+            "votes": [
+                {"node": to_text(node), "name": self._name(node), "agreed": agreed, "digest": digest.hex()}
+                for node, digest, agreed in report.votes
+            ],
+            # Once each, however many voted for it: the answer is as large as what is kept, and a third more in base64.
+            "results": {digest.hex(): _said(said) for digest, said in report.said.items()},
+        }
+
+    def _name(self, node: NodeId) -> str:
+        member = self._membership.member(node)
         return "" if member is None else member.core.name
 
 
@@ -171,6 +189,16 @@ def _job(job: JobSummary, now: float, wall: float) -> Json:
         "running": job.running,
         "copies": job.copies,
         "shares": {to_text(node): count for node, count in job.shares.items()},
+        "outvoted": {to_text(node): count for node, count in job.outvoted.items()},
+        "disagreed": job.disagreed,
         "created": round(wall - (now - job.created), 3),
         "ended": None if job.ended is None else round(wall - (now - job.ended), 3),
+    }
+
+
+def _said(said: Said) -> Json:
+    return {
+        "status": said.status.name.lower(),
+        "bytes": said.size,
+        "value": None if said.value is None else base64.b64encode(said.value).decode(),
     }

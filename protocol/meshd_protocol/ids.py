@@ -6,7 +6,8 @@ Every id is bytes on the wire and lower-case base32 without padding for people: 
 import base64
 import binascii
 import hashlib
-from typing import Annotated, Final, NewType
+from collections.abc import Iterable
+from typing import Annotated, Final, NewType, cast
 
 from blake3 import blake3
 from msgspec import Meta
@@ -22,6 +23,10 @@ MeshId = NewType("MeshId", bytes)
 NodeId = NewType("NodeId", bytes)
 JobId = NewType("JobId", bytes)
 Digest = NewType("Digest", bytes)
+
+_UNIT: Final = b"meshd/unit/1\0"
+# By status, which is one byte.
+_RESULT: Final = tuple(b"meshd/result/1\0%c" % status for status in range(256))
 
 # The same types as fields of messages, with their exact length checked while decoding.
 MeshIdField = Annotated[MeshId, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
@@ -50,14 +55,30 @@ def function_digest(function: bytes) -> Digest:
     return Digest(blake3(b"meshd/function/1\0" + function).digest())
 
 
+def unit_digests(functions: Iterable[Digest], payloads: Iterable[bytes]) -> list[Digest]:
+    """Digests of units: which function each calls and with what. They are what a tranche's signature covers.
+
+    In one go, like `result_digests`: calls in Python would cost as much as the hashing.
+    """
+    digests = [
+        blake3(_UNIT + function + payload).digest() for function, payload in zip(functions, payloads, strict=True)
+    ]
+    return cast("list[Digest]", digests)
+
+
 def unit_digest(function: Digest, payload: bytes) -> Digest:
-    """Digest of one unit: which function it calls and with what. It is what a tranche's signature covers."""
-    return Digest(blake3(b"meshd/unit/1\0" + function + payload).digest())
+    """Digest of one unit."""
+    return unit_digests((function,), (payload,))[0]
+
+
+def result_digests(results: Iterable[tuple[int, bytes]]) -> list[Digest]:
+    """Digests of results, each a status and a value. Two results agree under `exact` when these are equal."""
+    return cast("list[Digest]", [blake3(_RESULT[status] + value).digest() for status, value in results])
 
 
 def result_digest(status: int, value: bytes) -> Digest:
-    """Digest of one result. Two results agree under `exact` when these are equal."""
-    return Digest(blake3(b"meshd/result/1\0%c" % status + value).digest())
+    """Digest of one result."""
+    return result_digests(((status, value),))[0]
 
 
 def to_text(identifier: bytes) -> str:

@@ -3,6 +3,7 @@
 These are the *bodies*; a `Signed` carries them as exact bytes. Nothing here is verified by encoding it again.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Annotated, Final, TypeVar
 
@@ -89,12 +90,11 @@ class Tranche(Record, frozen=True):
     first: UnitIndex
     digests: Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES * TRANCHE_UNITS_MAX)]
 
-    def digest(self, index: int) -> bytes:
-        """The digest of the unit with this index in the job; b"" if it is not of this tranche."""
-        if index < self.first:
-            return b""
-        start = (index - self.first) * DIGEST_BYTES
-        return self.digests[start : start + DIGEST_BYTES]
+    def digests_of(self, indices: Sequence[int]) -> list[bytes]:
+        """The digests of units by their indices in the job; b"" for one that is not of this tranche."""
+        digests, first = self.digests, self.first
+        starts = [(index - first) * DIGEST_BYTES for index in indices]
+        return [digests[start : start + DIGEST_BYTES] if start >= 0 else b"" for start in starts]
 
 
 class CageLevel(IntEnum):

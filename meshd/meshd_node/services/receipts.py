@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from meshd_node.seams import Signer
-from meshd_protocol import merkle
+from meshd_protocol import ids, merkle
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import BadSignature
-from meshd_protocol.ids import Digest, JobId, NodeId, result_digest
+from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.messages.peer import ResultBatch
 from meshd_protocol.records import CageLevel, Receipt, decode_record, encode_record
@@ -15,7 +15,7 @@ from meshd_protocol.signing import Domain, verify
 
 def result_digests(results: Sequence[AttemptResult]) -> list[Digest]:
     """What each result is compared by."""
-    return [result_digest(result.status, result.value) for result in results]
+    return ids.result_digests([(result.status, result.value) for result in results])
 
 
 def sign_results(

@@ -14,7 +14,7 @@ from meshd_node.core.tranche_window import TrancheWindow
 from meshd_node.services.execution.functions import FunctionStore
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.errors import BadSignature, MalformedMessage, NotAllowed, UnexpectedMessage
-from meshd_protocol.ids import DIGEST_BYTES, Digest, JobId, MeshId, function_digest, job_id, unit_digest
+from meshd_protocol.ids import DIGEST_BYTES, Digest, JobId, MeshId, function_digest, job_id, unit_digests
 from meshd_protocol.messages.peer import FunctionData, JobOpen, LeaseGrant, TrancheOpen
 from meshd_protocol.records import Manifest, Tranche, decode_record
 from meshd_protocol.signing import Domain, verify
@@ -134,13 +134,15 @@ class Intake:
 
 
 def _covered(lease: LeaseGrant, tranche: Tranche) -> list[LeasedWork]:
-    functions: list[Digest] = lease.functions
-    work: list[LeasedWork] = []
-    for unit in lease.units:
-        if unit.function >= len(functions):
-            raise UnexpectedMessage("a unit calls a function that its lease does not list")
-        function = functions[unit.function]
-        if unit_digest(function, unit.payload) != tranche.digest(unit.index):
-            raise BadSignature(f"unit {unit.index} is not what the submitter signed for")
-        work.append(LeasedWork(unit.index, unit.attempt, function, unit.payload))
-    return work
+    units = lease.units
+    try:
+        functions: list[Digest] = [lease.functions[unit.function] for unit in units]
+    except IndexError as error:
+        raise UnexpectedMessage("a unit calls a function that its lease does not list") from error
+    digests = unit_digests(functions, [unit.payload for unit in units])
+    if digests != tranche.digests_of([unit.index for unit in units]):
+        raise BadSignature("a unit is not what the submitter signed for")
+    return [
+        LeasedWork(unit.index, unit.attempt, function, unit.payload)
+        for unit, function in zip(units, functions, strict=True)
+    ]

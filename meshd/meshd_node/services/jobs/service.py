@@ -23,7 +23,7 @@ from meshd_node.services.outflow import Outflow
 from meshd_node.services.receipts import check_results, result_digests
 from meshd_node.services.timer import Timer
 from meshd_protocol.errors import RemoteProtocolError
-from meshd_protocol.ids import NONCE_BYTES, Digest, JobId, MeshId, NodeId, function_digest, job_id, unit_digest
+from meshd_protocol.ids import NONCE_BYTES, Digest, JobId, MeshId, NodeId, function_digest, job_id, unit_digests
 from meshd_protocol.limits import CONTROL_BYTES_MAX, TRANCHE_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.messages.local import OpenJob, Outcome
@@ -243,7 +243,7 @@ class JobService:
         self._handle(events.Tick())
 
     def _submit_tranche(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
-        digests = b"".join(map(unit_digest, functions, payloads))
+        digests = b"".join(unit_digests(functions, payloads))
         sequence, first = len(context.tranches), context.units
         tranche = Tranche(context.job, sequence, first, digests)
         signed = self._seams.signer.sign(Domain.TRANCHE, encode_record(tranche))

@@ -1,5 +1,6 @@
 """What programs import: `Mesh`, a `concurrent.futures.Executor` over the mesh that this machine belongs to."""
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from meshd_sdk.errors import MeshClosed, MeshError, MeshLost, MeshRefused, MeshUnavailable, UnitFailed
@@ -11,8 +12,10 @@ from meshd_sdk.resources import Resources
 
 if TYPE_CHECKING:
     from meshd_protocol.values import RemoteError, RemoteTraceback
+    from meshd_sdk.disagreements import Disagreement, Vote
 
 __all__ = [
+    "Disagreement",
     "Job",
     "Mesh",
     "MeshClosed",
@@ -26,6 +29,7 @@ __all__ = [
     "RemoteTraceback",
     "Resources",
     "UnitFailed",
+    "Vote",
 ]
 
 
@@ -34,6 +38,14 @@ def __getattr__(name: str) -> type:
     if name in {"RemoteError", "RemoteTraceback"}:
         from meshd_protocol import values  # noqa: PLC0415
 
-        found: type = getattr(values, name)
-        return found
+        return _class_of(values, name)
+    if name in {"Disagreement", "Vote"}:
+        from meshd_sdk import disagreements  # noqa: PLC0415
+
+        return _class_of(disagreements, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _class_of(module: ModuleType, name: str) -> type:
+    found: type = getattr(module, name)
+    return found

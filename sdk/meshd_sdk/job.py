@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meshd_protocol.ids import JobId, to_text
 from meshd_protocol.messages.local import Ask, AttachJob, CancelJob, Outcome, Question
@@ -12,6 +12,9 @@ from meshd_sdk.futures import MeshFuture
 from meshd_sdk.link import Link
 from meshd_sdk.session import Session
 from meshd_sdk.stream import UnitStream
+
+if TYPE_CHECKING:
+    from meshd_sdk.disagreements import Disagreement
 
 
 class Job:
@@ -75,6 +78,15 @@ class Job:
         if index is not None and index < 0:
             raise ValueError(f"the index of an input is 0 or more, not {index}")
         return self._ask(Question.WHY, -1 if index is None else index)
+
+    def disagreements(self) -> list[Disagreement]:
+        """Units whose copies differed, the latest that the daemon keeps: who said what, and who was outvoted.
+
+        `progress()` counts all of them: units as `disagreed`, results by node as `outvoted`.
+        """
+        from meshd_sdk.disagreements import read_disagreement  # noqa: PLC0415  # loads the codec of results
+
+        return [read_disagreement(each) for each in self._ask(Question.JOB).get("disagreements", ())]
 
     def _ask(self, question: Question, index: int = -1) -> dict[str, Any]:
         answer: dict[str, Any] = self._session.ask(Ask(question, self._id, index))

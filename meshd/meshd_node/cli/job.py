@@ -1,11 +1,17 @@
 """`meshd job ID`: one job, and why it stands where it stands."""
 
+from typing import Any, Final
+
 import click
 
 from meshd_node.cli.daemon import ask
+from meshd_node.cli.disagreements import lines_of
 from meshd_node.cli.output import Output
 from meshd_node.cli.text import ago, table_of
 from meshd_protocol.messages.local import Question
+
+# Units whose differing results are shown to people.
+_SHOWN: Final = 8
 
 
 @click.command("job")
@@ -33,4 +39,16 @@ def job(output: Output, job_id: str, unit: int | None, *, as_json: bool) -> int:
     output.line(f"copies    {found['copies']}")
     for reason in found["why"]:
         output.line(f"why       {reason}")
+    _print_disagreements(output, found)
     return 0
+
+
+def _print_disagreements(output: Output, found: dict[str, Any]) -> None:
+    """Which copies differed, the latest units only: the JSON has all that are kept."""
+    latest = found["disagreements"][-_SHOWN:]
+    if not latest:
+        return
+    output.line(f"differed  copies of {found['disagreed']} of {found['units']} units; the latest:")
+    for told in latest:
+        for line in lines_of(told):
+            output.line(f"          {line}")

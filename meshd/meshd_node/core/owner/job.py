@@ -40,9 +40,9 @@ class Job:
 
     __slots__ = (
         "backoff", "believed", "cancelled", "closed", "copies", "created", "detached", "disagreed", "done", "ended",
-        "epoch", "failed", "first_failure", "fresh", "id", "name", "needs", "outcomes", "outvoted", "pace", "paused", "plan",
-        "policy", "pool", "queued", "running", "shares", "shelves", "state", "submitted", "submitter", "tried",
-        "units", "unwanted", "withered",
+        "epoch", "failed", "first_failure", "fresh", "id", "name", "needs", "outcomes", "outvoted", "pace", "paused",
+        "plan", "policy", "pool", "queued", "running", "shares", "shelves", "state", "submitted", "submitter",
+        "tried", "units", "unwanted", "withered",
     )  # fmt: skip
 
     def __init__(self, accepted: JobAccepted, config: OwnerConfig, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What executors said of a unit that they differed on, kept for its submitter: the newest of each job, within bounds."""
+"""What executors said of units that they differed on, kept for the submitter: the newest of each job, within bounds."""
 
 from collections import deque
 from dataclasses import dataclass

@@ -101,8 +101,8 @@ class Answers:
         now = self._seams.monotonic()
         found = _job(summary, now, self._seams.wall())
         found["why"] = self._owner.why(job, ask.index if ask.index >= 0 else None, now)
-        if ask.question is Question.JOB:
-            found["disagreements"] = [self._disagreement(report) for report in self._reports.of(job)]
+        reports = [each for each in self._reports.of(job) if ask.index in (-1, each.unit)]
+        found["disagreements"] = [self._disagreement(report) for report in reports]
         return Answer(json.dumps(found).encode())
 
     def _status(self) -> Json:

@@ -10,7 +10,7 @@ from typing import Protocol
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from meshd_protocol.signing import Domain, Signed, sign
+from meshd_protocol.signing import Domain, Signed, SigningKey
 
 
 class Signer(Protocol):
@@ -25,11 +25,11 @@ class KeySigner:
     """The real signer: an Ed25519 key in this process."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
+        self._key = SigningKey(key)
 
     def sign(self, domain: Domain, body: bytes) -> Signed:
-        """Sign `body` in `domain`; about 35 µs."""
-        return sign(self._key, domain, body)
+        """Sign `body` in `domain`; about 20 µs."""
+        return self._key.sign(domain, body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from enum import Enum
 from typing import Annotated
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta, Struct
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.exceptions import BadSignatureError
 
 from meshd_protocol.errors import BadSignature
 from meshd_protocol.limits import MIB
@@ -33,15 +34,26 @@ class Signed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     signature: Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
+class SigningKey:
+    """A key made ready to sign: libsodium (decision 0003) takes half the time of OpenSSL."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        _, self._secret = crypto_sign_seed_keypair(key.private_bytes_raw())
+
+    def sign(self, domain: Domain, body: bytes) -> Signed:
+        """Sign `body` so that the signature is worthless in any other domain. About 20 µs."""
+        return Signed(body, crypto_sign(domain.value + body, self._secret)[:SIGNATURE_BYTES])
+
+
 def sign(key: Ed25519PrivateKey, domain: Domain, body: bytes) -> Signed:
-    """Sign `body` so that the signature is worthless in any other domain. About 35 µs."""
-    return Signed(body, key.sign(domain.value + body))
+    """Sign once. Who signs often keeps a `SigningKey`."""
+    return SigningKey(key).sign(domain, body)
 
 
 def verify(key: Ed25519PublicKey, domain: Domain, signed: Signed) -> bytes:
-    """Return the body if `key` signed it in `domain`; raise `BadSignature` if not. About 105 µs."""
+    """Return the body if `key` signed it in `domain`; raise `BadSignature` if not. About 60 µs."""
     try:
-        key.verify(signed.signature, domain.value + signed.body)
-    except InvalidSignature as error:
+        crypto_sign_open(signed.signature + domain.value + signed.body, key.public_bytes_raw())
+    except BadSignatureError as error:
         raise BadSignature(f"the signature does not cover this {domain.name.lower()}") from error
     return signed.body

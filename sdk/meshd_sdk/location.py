@@ -1,21 +1,33 @@
 """Where the daemon's socket is."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_OF_THE_SYSTEM: Final = Path("/run/meshd/meshd.sock")
-_OF_THE_USER: Final = Path(".local/share/meshd/meshd.sock")
+_NAME: Final = "meshd.sock"
+# Where systemd's unit has it, and where a daemon that root started by hand has it.
+_OF_THE_SYSTEM: Final = (Path("/run/meshd", _NAME), Path("/var/lib/meshd", _NAME))
 
 
 def socket_path(given: str | os.PathLike[str] | None = None) -> Path:
-    """The path that was given, else $MESHD_SOCKET, else $MESHD_DIR/meshd.sock, else the system's, else the user's."""
+    """The path that was given, else $MESHD_SOCKET, else $MESHD_DIR/meshd.sock, else the user's own or the system's.
+
+    Of the last two the first that exists; if none does, the one where `meshd up` would make it.
+    """
     if given is not None:
         return Path(given)
     if named := os.environ.get("MESHD_SOCKET"):
         return Path(named)
     if folder := os.environ.get("MESHD_DIR"):
-        return Path(folder, "meshd.sock")
-    if _OF_THE_SYSTEM.exists():
-        return _OF_THE_SYSTEM
-    return Path.home() / _OF_THE_USER
+        return Path(folder, _NAME)
+    candidates = list(_candidates())
+    return next((path for path in candidates if path.exists()), candidates[0])
+
+
+def _candidates() -> Iterator[Path]:
+    if os.getuid() != 0:
+        data = os.environ.get("XDG_DATA_HOME", "")
+        own = Path(data, "meshd") if Path(data).is_absolute() else Path.home() / ".local/share/meshd"
+        yield own / _NAME
+    yield from reversed(_OF_THE_SYSTEM)

@@ -23,7 +23,7 @@ def socket_path(given: str | os.PathLike[str] | None = None) -> Path:
         return Path(folder, _NAME)
     candidates = list(_candidates())
     # os.path: a folder that this user may not enter is no place, and no error.
-    return next((path for path in candidates if os.path.exists(path)), candidates[0])  # noqa: PTH110
+    return next((path for path in candidates if os.path.exists(path)), candidates[0])
 
 
 def _candidates() -> Iterator[Path]:

@@ -1,31 +1,29 @@
 """What an executor asks its shell to do, in order."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(Struct, frozen=True):
     """Get a worker process for one submitter, then send `WorkerReady`; if that fails, `WorkerEnded`."""
 
     worker: int
     submitter: Submitter
 
 
-@dataclass(frozen=True, slots=True)
-class EndWorker:
+class EndWorker(Struct, frozen=True):
     """Kill a worker process at once; `WorkerEnded` need not follow, later news of it is ignored."""
 
     worker: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunOn:
+class RunOn(Struct, frozen=True):
     """Give a worker units to run, in order. Row i is `serials[i]`, `functions[i]`, `payloads[i]`, all of one job."""
 
     worker: int
@@ -35,8 +33,7 @@ class RunOn:
     payloads: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class ReportResults:
+class ReportResults(Struct, frozen=True):
     """Sign one receipt over these results (RETURNED, RAISED) and send both to the owner."""
 
     owner: NodeId
@@ -45,8 +42,7 @@ class ReportResults:
     results: list[AttemptResult]
 
 
-@dataclass(frozen=True, slots=True)
-class ReportEnds:
+class ReportEnds(Struct, frozen=True):
     """Tell the owner of attempts that ended without a result."""
 
     owner: NodeId
@@ -55,8 +51,7 @@ class ReportEnds:
     ends: list[AttemptResult]
 
 
-@dataclass(frozen=True, slots=True)
-class GrantCredit:
+class GrantCredit(Struct, frozen=True):
     """Tell an owner its windows: units and payload bytes that may be unanswered at a time."""
 
     owner: NodeId
@@ -64,13 +59,11 @@ class GrantCredit:
     payload_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(Struct, frozen=True):
     """Nothing runs and nothing will: after `DrainBegan`, once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(Struct, frozen=True):
     """Send `Tick` at this time (the clock of `now`), in place of any earlier wish."""
 
     at: float

@@ -1,7 +1,8 @@
 """What can happen to an executor."""
 
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+from msgspec import Struct
 
 from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId
@@ -17,8 +18,7 @@ class LeasedWork(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseArrived:
+class LeaseArrived(Struct, frozen=True):
     """Verified work: the tranche's signature covers each unit, and the charter lets this submitter in."""
 
     owner: NodeId
@@ -29,22 +29,19 @@ class LeaseArrived:
     units: list[LeasedWork]
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerUp:
+class OwnerUp(Struct, frozen=True):
     """A session with a node that may submit work has begun (also with this node itself)."""
 
     owner: NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerLost:
+class OwnerLost(Struct, frozen=True):
     """The session ended: nobody waits for that owner's units here any more."""
 
     owner: NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """An owner does not want these units any more. `indices` empty: nothing of the job."""
 
     owner: NodeId
@@ -53,23 +50,20 @@ class Recalled:
     indices: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True):
     """A worker that `StartWorker` asked for can take units."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRan:
+class WorkerRan(Struct, frozen=True):
     """A worker finished units or, with HANDED_BACK, gives units back that it did not start."""
 
     worker: int
     results: list[WorkResult]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerEnded:
+class WorkerEnded(Struct, frozen=True):
     """A worker process is gone. `running` is the serial of the unit that it was in, if it was in one."""
 
     worker: int
@@ -77,15 +71,13 @@ class WorkerEnded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DrainBegan:
+class DrainBegan(Struct, frozen=True):
     """Take nothing new: hand back what has not started, finish what runs until `until`, then end it."""
 
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The time that the last `Wake` named has come."""
 
 

@@ -1,7 +1,8 @@
 """What an owner asks its shell to do, in order."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from meshd_node.core.owner.journal import Entry
 from meshd_protocol.ids import Digest, JobId, NodeId
@@ -9,8 +10,7 @@ from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.messages.local import Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """Give these attempts to an executor. Row i is unit `indices[i]`, attempt `attempts[i]`; all are of one tranche."""
 
     node: NodeId
@@ -24,8 +24,7 @@ class Lease:
     payloads: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Recall:
+class Recall(Struct, frozen=True):
     """Tell an executor to forget these units. `indices` empty: the whole job."""
 
     node: NodeId
@@ -34,16 +33,14 @@ class Recall:
     indices: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Tell whoever waits for this job how these units ended. Each unit is delivered once."""
 
     job: JobId
     outcomes: list[Outcome]
 
 
-@dataclass(frozen=True, slots=True)
-class Disagreement:
+class Disagreement(Struct, frozen=True):
     """Executors gave different results for a unit. `votes`: who, what, and whether it is what was accepted.
 
     `accepted_digest` None: no quorum agreed, and the unit failed. `results` has one of each digest.
@@ -56,8 +53,7 @@ class Disagreement:
     results: dict[Digest, AttemptResult]
 
 
-@dataclass(frozen=True, slots=True)
-class JobFinished:
+class JobFinished(Struct, frozen=True):
     """The job was closed and its last unit has ended: `done`, `failed` (some unit did) or `cancelled`."""
 
     job: JobId
@@ -65,15 +61,13 @@ class JobFinished:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(Struct, frozen=True):
     """Write these down, before performing any effect that follows in the list."""
 
     entries: list[Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(Struct, frozen=True):
     """Send `Tick` at this time (the clock of `now`), in place of any earlier wish."""
 
     at: float

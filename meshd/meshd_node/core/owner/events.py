@@ -1,7 +1,8 @@
 """What can happen to an owner. Events carry batches: the machine is entered once for 256 units, not 256 times."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId
@@ -9,8 +10,7 @@ from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.records import Needs, Offer, Policy
 
 
-@dataclass(frozen=True, slots=True)
-class JobAccepted:
+class JobAccepted(Struct, frozen=True):
     """A local user opened a job and its manifest is signed. `detached`: outcomes wait for whoever attaches."""
 
     job: JobId
@@ -21,8 +21,7 @@ class JobAccepted:
     detached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class UnitsSubmitted:
+class UnitsSubmitted(Struct, frozen=True):
     """A signed tranche: unit `first + i` calls `functions[i]` with `payloads[i]`."""
 
     job: JobId
@@ -32,23 +31,20 @@ class UnitsSubmitted:
     payloads: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class JobClosed:
+class JobClosed(Struct, frozen=True):
     """No more units will come."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class UnitsCancelled:
+class UnitsCancelled(Struct, frozen=True):
     """Units that nobody wants any more. `indices` None: the whole job, which is closed by this as well."""
 
     job: JobId
     indices: list[int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorView:
+class ExecutorView(Struct, frozen=True):
     """What the owner must know of a node to place work there: from its certificate, its offer and this link."""
 
     node: NodeId
@@ -59,23 +55,20 @@ class ExecutorView:
     rtt_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorChanged:
+class ExecutorChanged(Struct, frozen=True):
     """A node can be given work (again), or what is known of it changed. Also this node itself, if it executes."""
 
     view: ExecutorView
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLost:
+class ExecutorLost(Struct, frozen=True):
     """The session with a node ended: all that it had not answered is lost. Credits fall to nothing."""
 
     node: NodeId
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreditGranted:
+class CreditGranted(Struct, frozen=True):
     """How much a node takes at a time: absolute windows over what it has not answered yet."""
 
     node: NodeId
@@ -83,8 +76,7 @@ class CreditGranted:
     payload_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ResultsArrived:
+class ResultsArrived(Struct, frozen=True):
     """Results under one verified receipt. `digests[i]` is `result_digest` of `results[i]`."""
 
     node: NodeId
@@ -94,8 +86,7 @@ class ResultsArrived:
     digests: list[Digest]
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptsFailed:
+class AttemptsFailed(Struct, frozen=True):
     """Attempts that ended without a result: CRASHED, TIMED_OUT, HANDED_BACK or REFUSED."""
 
     node: NodeId
@@ -104,29 +95,25 @@ class AttemptsFailed:
     ends: list[AttemptResult]
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryPaused:
+class DeliveryPaused(Struct, frozen=True):
     """The submitter does not read its outcomes: start no more units of this job until `DeliveryResumed`."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryResumed:
+class DeliveryResumed(Struct, frozen=True):
     """The submitter reads again."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class JobForgotten:
+class JobForgotten(Struct, frozen=True):
     """Drop an ended job and all that is kept of it."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The time that the last `Wake` named has come."""
 
 

@@ -3,21 +3,20 @@
 They are kept in memory for now; durability only adds a place to write them.
 """
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from meshd_protocol.ids import Digest, JobId, NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class JobEntry:
+class JobEntry(Struct, frozen=True):
     """A job was accepted."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class TrancheEntry:
+class TrancheEntry(Struct, frozen=True):
     """Units of a job were accepted."""
 
     job: JobId
@@ -26,8 +25,7 @@ class TrancheEntry:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseEntry:
+class LeaseEntry(Struct, frozen=True):
     """Attempts were given to an executor. Rows as in `effects.Lease`."""
 
     job: JobId
@@ -37,8 +35,7 @@ class LeaseEntry:
     attempts: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictEntry:
+class VerdictEntry(Struct, frozen=True):
     """Results were accepted: unit `indices[i]` has the final digest `digests[i]`."""
 
     job: JobId
@@ -46,8 +43,7 @@ class VerdictEntry:
     digests: list[Digest]
 
 
-@dataclass(frozen=True, slots=True)
-class FailureEntry:
+class FailureEntry(Struct, frozen=True):
     """Units ended without a result (`failed`) or were cancelled."""
 
     job: JobId
@@ -55,15 +51,13 @@ class FailureEntry:
     cancelled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedEntry:
+class ClosedEntry(Struct, frozen=True):
     """No more units will come."""
 
     job: JobId
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedEntry:
+class FinishedEntry(Struct, frozen=True):
     """The job ended."""
 
     job: JobId

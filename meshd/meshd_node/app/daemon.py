@@ -48,6 +48,7 @@ class Started:
 
     node_name: str
     mesh_name: str
+    operator: str
     listening: tuple[str, ...]
     slots: int
     isolation: str
@@ -163,4 +164,11 @@ class Daemon:
 
     def _started(self) -> Started:
         facts = self._identity.facts
-        return Started(facts.node_name, facts.mesh_name, self._net.bound, self._slots, self._workers.isolation)
+        return Started(
+            facts.node_name,
+            facts.mesh_name,
+            self._identity.name.operator,
+            self._net.bound,
+            self._slots,
+            self._workers.isolation,
+        )

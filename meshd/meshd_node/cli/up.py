@@ -24,5 +24,7 @@ def up(output: Output) -> int:
 
 def ready_line(started: Started) -> str:
     """What a node says once it is ready: who, where, and how its work is kept apart."""
-    work = f"{started.slots} workers, {started.isolation}" if started.slots else "lends no workers"
+    work = "lends no workers"
+    if started.slots:
+        work = f"{started.slots} workers for operator {started.operator} only, since work is {started.isolation}"
     return f"ready: {started.node_name} of mesh {started.mesh_name} on {', '.join(started.listening)}; {work}"

@@ -1,0 +1,1 @@
+"""What meshd reaches beside others that run Python on several processes: `python -m benchmarks`."""

@@ -62,10 +62,16 @@ class FrameSocket:
 
         Raises what the decoder raises (`RemoteProtocolError`) and what `handle` raises.
         """
+        fault: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write)
-            await self._read(handle)
+            try:
+                await self._read(handle)
+            except Exception as error:  # raised below: a nursery would wrap it in a group, which no caller expects
+                fault = error
             nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
 
     def close(self) -> None:
         """Hang up. What is queued and was not flushed is lost."""

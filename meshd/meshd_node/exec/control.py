@@ -8,6 +8,8 @@ import struct
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+# Shared memory of pool and worker: the serial of the unit that the worker is in.
+PROGRESS_BYTES: Final = 8
 _FORMAT: Final = struct.Struct(">BIi")
 _FDS_MAX: Final = 2
 

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +19,18 @@ import trio
 
 from meshd_node.core.submitter import Submitter
 from meshd_node.exec import control
-from meshd_node.exec.control import Verb, Word
+from meshd_node.exec.control import PROGRESS_BYTES, Verb, Word
 from meshd_node.exec.isolation import choose
 from meshd_node.frame_socket import Batch, FrameSocket
 from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.ids import Digest, JobId
-from meshd_protocol.limits import JOB_FUNCTIONS_MAX
-from meshd_protocol.messages.worker import WORKER, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
+from meshd_protocol.limits import BATCH_UNITS_MAX
+from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
 
 log = structlog.get_logger(__name__)
 
-PROGRESS_BYTES: Final = 8
+# Functions that one worker has: more than the units that can wait in it, so that none of theirs is forgotten.
+_FUNCTIONS_KEPT: Final = 4 * BATCH_UNITS_MAX
 _PROGRESS: Final = struct.Struct("Q")
 # A zygote that dies is replaced, later each time it dies soon.
 _RESTART_MIN_S: Final = 0.1
@@ -70,7 +72,9 @@ class _Worker:
     progress: mmap.mmap
     reading: trio.CancelScope = field(default_factory=trio.CancelScope)
     given: dict[int, None] = field(default_factory=dict)
-    functions: dict[tuple[JobId, Digest], int] = field(default_factory=dict)
+    functions: OrderedDict[tuple[JobId, Digest], int] = field(default_factory=OrderedDict)
+    loaded: int = 0
+    ready: bool = False
     fault: str = ""
 
     def running(self) -> int | None:
@@ -225,7 +229,8 @@ class WorkerPool:
             match message:
                 case UnitsRun(some):
                     results += some
-                case Ready():
+                case Ready() if not worker.ready:
+                    worker.ready = True
                     self._crew.worker_ready(number)
                 case _:
                     raise UnexpectedMessage(f"a worker does not send {type(message).__name__}")
@@ -256,11 +261,16 @@ class WorkerPool:
             self._ended(number, "the process that makes workers died")
 
     def _number(self, worker: _Worker, job: JobId, digest: Digest) -> int:
-        number = worker.functions.get((job, digest))
+        """The worker's number for a function, which is sent to it if need be."""
+        known = worker.functions
+        number = known.pop((job, digest), None)
         if number is None:
-            number = len(worker.functions) % JOB_FUNCTIONS_MAX
-            worker.functions[job, digest] = number
+            worker.loaded += 1
+            number = worker.loaded
             worker.wire.send(LoadFunction(number, self._function_data(digest)))
+            if len(known) >= _FUNCTIONS_KEPT:
+                worker.wire.send(Forget([known.popitem(last=False)[1]]))
+        known[job, digest] = number
         return number
 
     def _ask(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:

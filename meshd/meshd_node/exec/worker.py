@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import cloudpickle
 
+from meshd_node.exec.control import PROGRESS_BYTES
 from meshd_protocol import values
 from meshd_protocol.calls import CallForm
 from meshd_protocol.errors import ValueRefused
@@ -28,7 +29,6 @@ from meshd_protocol.limits import BATCH_BYTES, BATCH_UNITS_MAX, TRACEBACK_CHARS_
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
 
-PROGRESS_BYTES: Final = 8
 _READ_BYTES: Final = 256 * 1024
 # Results leave when so much time has passed since the last ones did. Below it, they leave with the next.
 _FLUSH_S: Final = 0.001
@@ -98,9 +98,7 @@ class Worker:
             function = self._functions.get(unit.function) or self._load(unit.function)
             value = values.encode(_call(function, unit.payload))
             if len(value) > UNIT_BYTES_MAX:
-                raise ValueRefused(
-                    f"a result of {len(value)} bytes, {UNIT_BYTES_MAX} may travel: write it to a file"
-                )
+                raise ValueRefused(f"a result of {len(value)} bytes, {UNIT_BYTES_MAX} may travel: write it to a file")
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too, end the unit alone
             return AttemptStatus.RAISED, values.encode_exception(error), _text(error)
         return AttemptStatus.RETURNED, value, ""
@@ -115,6 +113,8 @@ class Worker:
     def _receive(self, flags: int) -> bool:
         """Take in what has arrived; wait for something unless `flags` forbid it. False at the end."""
         with self._receiving:
+            if self._waiting and not flags:
+                return True  # the second thread received it when there was nothing left to run: nobody else would tell
             try:
                 data = self._sock.recv(_READ_BYTES, flags)
             except BlockingIOError:
@@ -191,7 +191,7 @@ class Worker:
             self._results.append(WorkResult(unit.serial, AttemptStatus.HANDED_BACK, b""))
 
 
-def main(sock: int, progress: int) -> None:
+def main(sock: int, progress: int, kind: type[Worker] = Worker) -> None:
     """Serve on an inherited socket; `progress` is a descriptor of 8 bytes that the daemon reads, too."""
     random.seed()
     if "numpy" in sys.modules:
@@ -199,7 +199,7 @@ def main(sock: int, progress: int) -> None:
     connection = socket.socket(fileno=sock)
     with mmap(progress, PROGRESS_BYTES) as shared, memoryview(shared).cast("Q") as serial:
         os.close(progress)
-        Worker(connection, serial).run()
+        kind(connection, serial).run()
 
 
 def preload() -> None:

@@ -8,13 +8,13 @@ from meshd_protocol.framing import Channel, Message
 from meshd_protocol.limits import (
     BATCH_UNITS_MAX,
     FUNCTION_BYTES_MAX,
-    JOB_FUNCTIONS_MAX,
     LOCAL_FRAME_BYTES_MAX,
 )
 from meshd_protocol.messages.attempts import AttemptStatus, Detail, Payload
 from meshd_protocol.records import U32, U63
 
-FunctionNumber = Annotated[int, Meta(ge=0, lt=JOB_FUNCTIONS_MAX)]
+# Never used twice in a worker's life: a number that changed its meaning could reach units that wait.
+FunctionNumber = U32
 
 
 class LoadFunction(Message, frozen=True):

@@ -109,6 +109,7 @@ class AttachedStream(UnitStream):
     def __init__(self, link: Link, job: JobId, units: int) -> None:
         super().__init__(link, AttachJob(job), kept=True)
         self._grow(units)
+        link.flush()  # no unit follows that would
 
     def unknown(self, outcome: Outcome) -> None:
         """A unit that was submitted after this program asked how many there are."""

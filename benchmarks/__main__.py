@@ -18,8 +18,12 @@ from benchmarks.peers import ENTRIES
 from benchmarks.processes import adopt_orphans
 from benchmarks.schedule import Plan, run
 
+# 128 and the number of SIGINT, as shells say it.
+_INTERRUPTED = 130
 
-def main() -> None:
+
+def main() -> int:
+    """Measure and print; the exit code says whether the run came to its end."""
     arguments = _parse()
     plan = Plan(
         entries=[ENTRIES[key] for key in arguments.peers],
@@ -41,6 +45,7 @@ def main() -> None:
         found = {"facts": told, "sizes": asdict(plan.sizes), "figures": [outcome.as_json() for outcome in outcomes]}
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
     print(report.markdown(plan.entries, plan.measures, outcomes, told, plan.sizes))
+    return _INTERRUPTED if "interrupted" in told else 0
 
 
 def _measure(plan: Plan, outcomes: list[Outcome]) -> None:
@@ -91,4 +96,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 
 from benchmarks.figures import Figure, Outcome, Sizes
-from benchmarks.measures import Measure
+from benchmarks.measures import PREPARE, Measure
 from benchmarks.peers import Entry
 
 _NOTES = """\
@@ -51,9 +51,15 @@ def _cell(entry: Entry, measure: Measure, outcomes: list[Outcome], sizes: Sizes)
     mine = [outcome for outcome in outcomes if (outcome.peer, outcome.measure) == (entry.key, measure.key)]
     figures = [outcome.figure for outcome in mine if outcome.figure is not None]
     if not figures:
-        return "-" if mine and not any(outcome.has_failed for outcome in mine) else "failed"
+        if any(outcome.has_failed and outcome.peer == entry.key for outcome in [*mine, *_openings(outcomes)]):
+            return "failed"
+        return "-" if mine else "not measured"
     parts = [_answered(figures, sizes), _spread([figure.value for figure in figures if figure.value is not None])]
     return ", ".join(part for part in parts if part)
+
+
+def _openings(outcomes: list[Outcome]) -> list[Outcome]:
+    return [outcome for outcome in outcomes if outcome.measure == PREPARE.key]
 
 
 def _answered(figures: Iterable[Figure], sizes: Sizes) -> str:

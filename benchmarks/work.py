@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Callable, Iterable
+from typing import Any
 
 NAP_S = 0.05
 
@@ -18,3 +20,8 @@ def short_nap_and_pid() -> int:
     """Long enough that a second worker gets one, too."""
     time.sleep(0.02)
     return os.getpid()
+
+
+def call_for_each(items: Iterable[Any], function: Callable[[Any], Any]) -> list[Any]:
+    """What a program does by hand where a system has no chunks."""
+    return [function(item) for item in items]

@@ -7,6 +7,7 @@ a future that ends before shares those of all that did.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from meshd_protocol.messages.local import SubmittedUnit
+    from meshd_sdk.errors import MeshError
     from meshd_sdk.stream import UnitStream
 
 T = TypeVar("T")
@@ -161,10 +163,14 @@ class MeshFuture(Future[T]):
         with suppress(InvalidStateError):
             self.set_exception(error)
 
-    def orphan(self, error: BaseException) -> None:
+    def end_lost(self, error: MeshError) -> None:
+        """End with what befell many futures: a copy for each, since raising an exception writes to it."""
+        self.end_raised(copy.copy(error))
+
+    def orphan(self, error: MeshError) -> None:
         """End in a fork of the process, where the result will never arrive, nobody waits and callbacks do not count."""
         self._attendance = None
-        self.end_raised(error)
+        self.end_lost(error)
 
     def _notify_cancelled(self) -> bool:
         """Tell who waits; true for the one caller that does, of all that cancelled."""

@@ -81,9 +81,13 @@ class Link:
         lifetime.watch(link)
         try:
             link._thread.start()
-        except RuntimeError as error:
-            link._end(MeshClosed("cannot schedule new futures after interpreter shutdown"))
-            raise MeshClosed("cannot schedule new futures after interpreter shutdown") from error
+        except BaseException as error:
+            link.close()
+            if not link._thread.is_alive():
+                link._end(MeshClosed("its thread could not be started"))
+            if isinstance(error, RuntimeError):
+                raise MeshClosed("cannot schedule new futures after interpreter shutdown") from error
+            raise
         return link
 
     @property
@@ -138,7 +142,7 @@ class Link:
                 self._outbox.put(future)
                 self._waiting_bytes += future.size  # last: what Ctrl-C leaves uncounted can block nobody
         if error is not None:
-            future.end_raised(error)
+            future.end_lost(error)
         elif in_flight < _INLINE_IN_FLIGHT:
             self.flush()
         elif not self._woken:
@@ -282,7 +286,7 @@ class Link:
             unsent = self._outbox.drain()
         for item in unsent:
             if isinstance(item, MeshFuture):
-                item.orphan(error) if forked else item.end_raised(error)
+                item.orphan(error) if forked else item.end_lost(error)
         for receiver in receivers:
             receiver.orphan(error) if forked else receiver.lose(error)
         for end in (self._socket, self._wake_out, self._wake_in):
@@ -295,9 +299,11 @@ def _connect(path: Path) -> socket.socket:
         connected.settimeout(_CONNECT_S)
         connected.connect(str(path))
         connected.setblocking(False)
-    except OSError as error:
+    except BaseException as error:
         connected.close()
-        raise MeshUnavailable(_advice(path, error)) from error
+        if isinstance(error, OSError):
+            raise MeshUnavailable(_advice(path, error)) from error
+        raise
     return connected
 
 

@@ -92,6 +92,7 @@ class Outbox:
 
     def encode(self) -> None:
         """Make frames of what is queued, up to a size worth sending."""
+        self._settle()
         while not self._frames or sum(map(len, self._frames)) < _JOIN_BYTES:
             if self._next == len(self._staged):
                 self._staged, self._next = [], 0
@@ -103,10 +104,8 @@ class Outbox:
 
     def send(self, to: socket.socket) -> bool:
         """Send frames; return false if the socket takes no more for now. Raise `OSError` if it takes none ever."""
+        self._settle()
         while self._frames:
-            self._settle()
-            if not self._frames:
-                break
             data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
             self._frames = [data]
             try:
@@ -136,8 +135,8 @@ class Outbox:
                 self._next, self._frames = self._next + 1, [*self._frames, frame]
             case Closing(stream):
                 frame = LOCAL.encode(CloseJob(), stream.id)
+                stream.closing_sent()  # first, since it may be done twice but not never
                 self._next, self._frames = self._next + 1, [*self._frames, frame]
-                stream.closing_sent()
 
     def _encode_units(self, stream: UnitStream) -> None:
         futures: list[MeshFuture[Any]] = []

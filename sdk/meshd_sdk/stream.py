@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from concurrent.futures import Future, InvalidStateError
 from itertools import count
@@ -146,7 +145,7 @@ class UnitStream:
             if self._is_cancelled:
                 future.end_cancelled()
             else:
-                future.end_raised(copy.copy(self._loss))  # one each: raising an exception writes to it
+                future.end_lost(self._loss)
         self._link.free(freed)
         self._drained.set()
 

@@ -44,6 +44,8 @@ from meshd_protocol.messages.local import (
 from meshd_protocol.values import encode, encode_exception
 from meshd_sdk import Mesh
 
+_ABOUT_A_JOB = (DefineFunction, SubmitUnits, CancelUnits, CloseJob)
+
 
 class FakeJob:
     def __init__(self, number: int, opening: OpenJob) -> None:
@@ -92,7 +94,13 @@ class FakeConnection:
                 for frame in reader.frames():
                     message = LOCAL.decode(frame)
                     self.daemon.received.append((message, frame.stream))
-                    self.daemon.handler(type(message))(self, message, frame.stream)
+                    if (
+                        type(message) not in _ABOUT_A_JOB
+                        or frame.stream in self.jobs
+                        or type(message) in self.daemon.on
+                    ):
+                        self.daemon.handler(type(message))(self, message, frame.stream)
+                    # Else the job was refused while this was on its way.
         except (OSError, RemoteProtocolError) as error:
             self.daemon.errors.append(error)
         finally:
@@ -112,6 +120,7 @@ class FakeDaemon:
         self.gate = threading.Event()
         self.gate.set()
         self.connections: list[FakeConnection] = []
+        self.accepted = threading.Event()
         self.jobs: list[FakeJob] = []
         self._workers = ThreadPoolExecutor(workers, "fake-worker")
         self._lock = threading.Lock()
@@ -133,6 +142,15 @@ class FakeDaemon:
         self._workers.shutdown(cancel_futures=True)
         self.path.unlink(missing_ok=True)
 
+    def first(self) -> FakeConnection:
+        assert self.accepted.wait(10)
+        return self.connections[0]
+
+    def read_all(self) -> None:
+        """Wait until every program hung up: all that they sent is in `received`."""
+        assert self.accepted.wait(10)
+        assert all(connection.ended.wait(10) for connection in self.connections)
+
     def of_kind(self, kind: type[Message]) -> list[Any]:
         return [message for message, _ in self.received if isinstance(message, kind)]
 
@@ -144,6 +162,7 @@ class FakeDaemon:
             while True:
                 connected, _ = self._listener.accept()
                 self.connections.append(FakeConnection(self, connected))
+                self.accepted.set()
 
     def _on_ClientHello(self, to: FakeConnection, hello: ClientHello, stream: int) -> None:
         to.tell(Welcome(1, NodeId(b"n" * ID_BYTES), MeshId(b"m" * ID_BYTES), "fake", "0"))

@@ -182,11 +182,12 @@ class JobService:
 
     def attach(self, context: JobContext, listener: Listener) -> None:
         """Tell the listener all outcomes of a detached job: those that wait, and from now on those to come."""
-        context.listener = listener
         waiting = self.owner.outcomes(context.job)
         for start in range(0, len(waiting), TRANCHE_UNITS_MAX):
             listener.deliver(context.job, waiting[start : start + TRANCHE_UNITS_MAX])
-        if context.finished is not None:
+        if context.finished is None:
+            context.listener = listener
+        else:
             listener.finished(context.job, *context.finished)
 
     def detach(self, context: JobContext) -> None:
@@ -346,6 +347,7 @@ class JobService:
         self._ended.append((self._seams.monotonic(), context.job))
         if context.listener is not None:
             context.listener.finished(context.job, state, reason)
+            context.listener = None  # it has heard all: the next program may attach
         while len(self._ended) > ENDED_JOBS_KEPT or (self._retained_bytes > RETAINED_BYTES_MAX and self._ended):
             self._forget_oldest()
 

@@ -10,7 +10,9 @@ import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,6 +27,7 @@ from meshd_node.frame_socket import Batch, FrameSocket
 from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.limits import BATCH_UNITS_MAX
+from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
 
 log = structlog.get_logger(__name__)
@@ -37,6 +40,12 @@ _RESTART_MIN_S: Final = 0.1
 _RESTART_MAX_S: Final = 30.0
 _STABLE_S: Final = 60.0
 _END_S: Final = 2.0
+# A worker's socket ends some ms before the zygote tells of its death.
+_DEATH_KNOWN_S: Final = 0.5
+# The zygote's socket holds some hundred words; when it is full, it empties in ms.
+_FULL_S: Final = 0.01
+# What a worker may say of a unit; the other ends are seen from outside.
+_WORKERS_ENDS: Final = frozenset({AttemptStatus.RETURNED, AttemptStatus.RAISED, AttemptStatus.HANDED_BACK})
 # Nothing of the daemon's environment reaches a worker. One thread for BLAS: a slot is one CPU.
 _ENVIRONMENT: Final = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -107,17 +116,22 @@ class WorkerPool:
         """Have a worker made; `worker_ready` or `worker_ended` follows, never from inside this call."""
         assert self._nursery is not None, "workers are started while the pool runs"
         log.debug("worker_starts", worker=number, uid=submitter.uid)
-        ours, theirs = socket.socketpair()
-        descriptor = os.memfd_create("meshd-progress", os.MFD_CLOEXEC)
         try:
+            self._make(number, self._nursery)
+        except OSError as error:  # out of descriptors
+            self._nursery.start_soon(self._lose, number, str(error))
+
+    def _make(self, number: int, nursery: trio.Nursery) -> None:
+        with ExitStack() as stack:
+            descriptor = os.memfd_create("meshd-progress", os.MFD_CLOEXEC)
+            stack.callback(os.close, descriptor)
             os.ftruncate(descriptor, PROGRESS_BYTES)
-            worker = _Worker(FrameSocket(ours, WORKER), mmap.mmap(descriptor, PROGRESS_BYTES))
-            self._workers[number] = worker
-            self._nursery.start_soon(self._serve, number, worker)
+            progress = mmap.mmap(descriptor, PROGRESS_BYTES)
+            ours, theirs = socket.socketpair()
+            stack.callback(theirs.close)
+            worker = self._workers[number] = _Worker(FrameSocket(ours, WORKER), progress)
+            nursery.start_soon(self._serve, number, worker)
             self._ask(Word(Verb.FORK, number), (theirs.fileno(), descriptor))
-        finally:
-            theirs.close()
-            os.close(descriptor)
 
     def run_units(
         self, number: int, job: JobId, serials: list[int], functions: list[Digest], payloads: list[bytes]
@@ -183,8 +197,8 @@ class WorkerPool:
     def _spawn(self) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
         """Start a zygote. In the main thread: it dies with the thread that started it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        uid = -1 if self._isolation.uid is None else self._isolation.uid
-        arguments = (str(theirs.fileno()), str(uid), str(self._scratch), self._worker_module)
+        own_users = "1" if self._isolation.own_users else "0"
+        arguments = (str(os.getpid()), str(theirs.fileno()), own_users, str(self._scratch), self._worker_module)
         with theirs:
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
                 [sys.executable, "-P", "-m", "meshd_node.exec.zygote", *arguments],
@@ -216,12 +230,18 @@ class WorkerPool:
         try:
             with worker.reading:
                 await worker.wire.run(lambda batch: self._received(number, worker, batch))
+                # Of one that died the zygote tells at once; one that lives on has hung up on us.
+                await trio.sleep(_DEATH_KNOWN_S)
+                self._break_with(number, worker, "it closed the socket")
         except RemoteProtocolError as error:
-            worker.fault = f"the unit's code broke into the worker's own socket: {error}"
-            log.warning("worker_lied", worker=number, reason=str(error))
-            self._ask(Word(Verb.KILL, number))
+            self._break_with(number, worker, str(error))
         finally:
             worker.wire.close()
+
+    def _break_with(self, number: int, worker: _Worker, fault: str) -> None:
+        worker.fault = f"the unit's code broke into the worker's own socket: {fault}"
+        log.warning("worker_lied", worker=number, reason=fault)
+        self._ask(Word(Verb.KILL, number))
 
     def _received(self, number: int, worker: _Worker, batch: Batch) -> None:
         results: list[WorkResult] = []
@@ -237,6 +257,8 @@ class WorkerPool:
         for result in results:
             if worker.given.pop(result.serial, worker) is worker:
                 raise UnexpectedMessage(f"an answer for serial {result.serial}, which it was not given")
+            if result.status not in _WORKERS_ENDS:
+                raise UnexpectedMessage(f"a worker does not say {result.status.name}")
         if results and number in self._workers:
             self._crew.worker_ran(number, results)
 
@@ -248,7 +270,17 @@ class WorkerPool:
         if self._workers.pop(number, None) is not None and worker is not None:
             worker.reading.cancel()
             self._crew.worker_ended(number, worker.running(), worker.fault or reason)
-        shutil.rmtree(self._scratch / str(number), ignore_errors=True)
+        self._clear(self._scratch / str(number))
+
+    def _clear(self, home: Path) -> None:
+        """Remove a worker's folder; what its units left in there may be much, and takes a thread."""
+        try:
+            home.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            assert self._nursery is not None, "workers end while the pool runs"
+            self._nursery.start_soon(partial(trio.to_thread.run_sync, shutil.rmtree, home, True))
 
     def _take_the_rest(self, number: int, worker: _Worker) -> None:
         try:
@@ -274,22 +306,28 @@ class WorkerPool:
         return number
 
     def _ask(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:
-        if self._zygote is None:
-            self._lose_soon(word)
-            return
+        """Ask the zygote. A fork that can not be asked for has failed; a kill is owed until its socket takes it."""
+        assert self._nursery is not None, "workers live while the pool runs"
         try:
+            if self._zygote is None:
+                raise ConnectionError("the process that makes workers is being restarted")
             control.send(self._zygote, word, descriptors)
-        except OSError:
-            self._lose_soon(word)
+        except OSError as error:
+            if word.verb is Verb.FORK:
+                self._nursery.start_soon(self._lose, word.number, str(error))
+            elif isinstance(error, BlockingIOError):
+                self._nursery.start_soon(self._ask_again, word)
 
-    def _lose_soon(self, word: Word) -> None:
-        if word.verb is Verb.FORK:
-            assert self._nursery is not None, "workers are started while the pool runs"
-            self._nursery.start_soon(self._lose, word.number)
+    async def _ask_again(self, word: Word) -> None:
+        await trio.sleep(_FULL_S)
+        self._ask(word)
 
-    async def _lose(self, number: int) -> None:
+    async def _lose(self, number: int, reason: str) -> None:
         await trio.lowlevel.checkpoint()
-        self._ended(number, "the process that makes workers is being restarted")
+        if number in self._workers:
+            self._ended(number, reason)
+        else:
+            self._crew.worker_ended(number, None, reason)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -67,6 +67,7 @@ class Worker:
         """Serve until the daemon hangs up."""
         self._send_frame(WORKER.encode(Ready(self._pid, os.getuid())))
         while self._receive(0):
+            self._began = self._sent_at = time.perf_counter()
             if len(self._waiting) > 1:
                 self._watch()
             self._run_waiting()
@@ -100,11 +101,11 @@ class Worker:
             if len(value) > UNIT_BYTES_MAX:
                 raise ValueRefused(f"a result of {len(value)} bytes, {UNIT_BYTES_MAX} may travel: write it to a file")
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too, end the unit alone
-            return AttemptStatus.RAISED, values.encode_exception(error), _text(error)
+            return AttemptStatus.RAISED, _encoded(error), _text(error)
         return AttemptStatus.RETURNED, value, ""
 
     def _load(self, number: int) -> Callable[..., Any]:
-        function: Callable[..., Any] = pickle.loads(self._pickles[number])  # noqa: S301  # what workers are for
+        function: Callable[..., Any] = _unpickled(self._pickles[number], "function")
         self._functions[number] = function
         return function
 
@@ -144,7 +145,8 @@ class Worker:
                 size = 0
                 while self._results and len(batch) < BATCH_UNITS_MAX and size < BATCH_BYTES:
                     batch.append(self._results.popleft())
-                    size += len(batch[-1].value)
+                    # A character of a traceback has up to four bytes.
+                    size += len(batch[-1].value) + 4 * len(batch[-1].detail)
                 self._sock.sendall(WORKER.encode(UnitsRun(batch)))
 
     def _send_frame(self, frame: bytes) -> None:
@@ -167,9 +169,10 @@ class Worker:
             began = self._began
             idle = 0 if began else idle + 1
             if idle >= _IDLE_LOOKS:
-                self._work_came.clear()
-                self._work_came.wait()
                 idle = 0
+                self._work_came.clear()
+                if not self._began:  # the first thread says that it began, and then that work came
+                    self._work_came.wait()
                 continue
             if began and time.perf_counter() - began > _LONG_S:
                 self._hand_back(began)
@@ -183,12 +186,14 @@ class Worker:
                 self._receive(socket.MSG_DONTWAIT)
         if self._began != began:
             return
+        back: deque[WorkResult] = deque()
         while self._waiting:
             try:
                 unit = self._waiting.pop()
-            except IndexError:
-                return
-            self._results.append(WorkResult(unit.serial, AttemptStatus.HANDED_BACK, b""))
+            except IndexError:  # the first thread took the last one
+                break
+            back.appendleft(WorkResult(unit.serial, AttemptStatus.HANDED_BACK, b""))
+        self._results.extend(back)
 
 
 def main(sock: int, progress: int, kind: type[Worker] = Worker) -> None:
@@ -208,7 +213,7 @@ def preload() -> None:
 
 
 def _call(function: Callable[..., Any], payload: bytes) -> object:
-    arguments = pickle.loads(memoryview(payload)[1:])  # noqa: S301  # what workers are for
+    arguments = _unpickled(memoryview(payload)[1:], "arguments")
     form = payload[0]
     if form == _CALL:
         positional, named = arguments
@@ -218,12 +223,30 @@ def _call(function: Callable[..., Any], payload: bytes) -> object:
     raise ValueRefused(f"a payload of form {form}, which this release does not know: update this node")
 
 
+def _unpickled(data: bytes | memoryview, what: str) -> Any:
+    try:
+        return pickle.loads(data)  # noqa: S301  # what workers are for
+    except Exception as error:
+        raise RuntimeError(
+            f"this node can not load the {what} ({type(error).__name__}: {error}): define what is needed in the "
+            "program itself, install it on all nodes, or ship it by cloudpickle.register_pickle_by_value(module)"
+        ) from error
+
+
+def _encoded(error: BaseException) -> bytes:
+    """An exception as it travels; one that can not even be looked at is named by its type alone."""
+    try:
+        return values.encode_exception(error)
+    except BaseException:  # its own code may do anything
+        return values.encode_exception(RuntimeError(f"a {type(error).__name__} that can not be encoded"))
+
+
 def _text(error: BaseException) -> str:
     """The traceback from the submitter's own code on, its end if it is too long: there is the error itself."""
     ours = error.__traceback__
     theirs = ours.tb_next.tb_next if ours is not None and ours.tb_next is not None else None
     try:
         text = "".join(traceback.format_exception(type(error), error, theirs))
-    except Exception:  # an exception whose __str__ raises
+    except BaseException:  # an exception whose __str__ raises
         text = type(error).__name__
-    return text[-TRACEBACK_CHARS_MAX:]
+    return text[-TRACEBACK_CHARS_MAX:].encode("utf-8", "replace").decode()

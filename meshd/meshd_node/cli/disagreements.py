@@ -16,7 +16,7 @@ def lines_of(told: dict[str, Any]) -> list[str]:
         camps.setdefault((vote.agreed, _text(vote)), []).append(vote.name or vote.node[:8])
     excerpts = excerpts_of([text for _, text in camps])
     return [
-        f"unit {disagreement.unit}: {', '.join(names)} {_verdict(disagreement, agreed)} {text}"
+        f"unit {disagreement.unit}  {_verdict(disagreement, agreed)}  {', '.join(names)}: {text}"
         for ((agreed, _), names), text in zip(camps.items(), excerpts, strict=True)
     ]
 
@@ -40,8 +40,8 @@ def _cut(text: str, start: int) -> str:
 
 def _verdict(disagreement: Disagreement, agreed: bool) -> str:
     if not disagreement.settled:
-        return "said"
-    return "was believed:" if agreed else "was outvoted:"
+        return "undecided"
+    return "believed" if agreed else "outvoted"
 
 
 def _no_class(module: str, qualname: str) -> None:

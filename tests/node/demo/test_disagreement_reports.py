@@ -148,7 +148,7 @@ def test_nobody_is_outvoted_where_no_quorum_agreed() -> None:
 
     assert not found.settled
     assert found.outvoted == ()
-    assert all(" said " in line for line in lines_of(told(1, 2, settled=False)))
+    assert all(" undecided " in line for line in lines_of(told(1, 2, settled=False)))
 
 
 def test_people_are_shown_the_place_where_results_differ() -> None:
@@ -156,9 +156,9 @@ def test_people_are_shown_the_place_where_results_differ() -> None:
 
     believed, outvoted = lines_of(told(same | {"zeta000": 1}, same | {"zeta000": 2}))
 
-    assert believed.startswith("unit 3: ada was believed: …")
+    assert believed.startswith("unit 3  believed  ada: …")
     assert believed.endswith("'zeta000': 1}")
-    assert outvoted.startswith("unit 3: mallory was outvoted: …")
+    assert outvoted.startswith("unit 3  outvoted  mallory: …")
     assert outvoted.endswith("'zeta000': 2}")
 
 

@@ -102,6 +102,7 @@ class WorkerPool:
         self._isolation = choose()
         self._workers: dict[int, _Worker] = {}
         self._zygote: socket.socket | None = None
+        self._there = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._scratch = Path()
 
@@ -119,7 +120,7 @@ class WorkerPool:
         try:
             self._make(number, self._nursery)
         except OSError as error:  # out of descriptors
-            self._nursery.start_soon(self._lose, number, str(error))
+            self._nursery.start_soon(self._not_made, number, str(error))
 
     def _make(self, number: int, nursery: trio.Nursery) -> None:
         with ExitStack() as stack:
@@ -185,11 +186,13 @@ class WorkerPool:
     async def _run_zygote(self, task_status: trio.TaskStatus[None]) -> int | None:
         ours, process = self._spawn()
         self._zygote = ours
+        self._there.set()
         try:
             task_status.started()
             await self._hear(ours)
         finally:
             self._zygote = None
+            self._there = trio.Event()
             ours.close()
             _end(process)
         return process.returncode
@@ -323,11 +326,15 @@ class WorkerPool:
         self._ask(word)
 
     async def _lose(self, number: int, reason: str) -> None:
+        """Tell that a worker could not be asked for, once it makes sense to ask for another."""
         await trio.lowlevel.checkpoint()
+        await self._there.wait()
         if number in self._workers:
             self._ended(number, reason)
-        else:
-            self._crew.worker_ended(number, None, reason)
+
+    async def _not_made(self, number: int, reason: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self._crew.worker_ended(number, None, reason)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -94,6 +94,12 @@ class Host:
             while not condition():
                 await self._news.wait()
 
+    async def until_seen(self, condition: Callable[[], bool]) -> None:
+        """Wait for what nobody tells of, since it happens in the kernel."""
+        with trio.fail_after(20):
+            while not condition():  # noqa: ASYNC110  # there is no event to wait for
+                await trio.sleep(0.002)
+
     def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()

@@ -1,3 +1,4 @@
+# ruff: noqa: PT009  # as in the suite that this inherits from
 """CPython's own tests of executors, by inheritance, against a mesh: Python 3.12 and later ship them as a package.
 
 `mesh_socket` (conftest.py) says which daemon they use. What can not apply, and why:
@@ -8,8 +9,8 @@
   so `shutdown(cancel_futures=True)` cancels them as well. test_sdk_executor.py tests what is promised instead.
 - `test_interpreter_shutdown` and `test_hang_gh83386` read what workers print, which stays on the node that ran them;
   here the unit returns and a callback prints. `test_submit_after_interpreter_shutdown` names executors of the library.
-- test_init.py: a mesh has no initializers. test_thread_pool.py, test_process_pool.py, test_deadlock.py: about the threads,
-  processes, queues and pickling errors inside those two executors.
+- test_init.py: a mesh has no initializers. test_thread_pool.py, test_process_pool.py, test_deadlock.py: about the
+  threads, processes, queues and pickling errors inside those two executors.
 - test_future.py: about `Future` itself; run here for `MeshFuture`, which replaces how it is made. The two tests of
   callbacks that raise look for the log on standard error, where pytest's own log handler does not let it through.
 """

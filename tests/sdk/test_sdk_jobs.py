@@ -78,6 +78,7 @@ def test_program_need_not_wait_for_its_job(daemon):
 
     with pytest.raises(MeshClosed, match=identifier):
         list(job.results())
+    daemon.read_all()
     assert daemon.jobs[0].closed
     daemon.gate.set()
 
@@ -85,6 +86,7 @@ def test_program_need_not_wait_for_its_job(daemon):
 def test_job_is_found_again_by_another_program(daemon):
     with Mesh(daemon.path) as mesh:
         identifier = mesh.job(abs, [-3, -2, -1]).id
+    daemon.read_all()
 
     with Mesh(daemon.path) as mesh:
         again = mesh.attach(identifier)
@@ -127,6 +129,7 @@ def test_units_that_were_submitted_while_attaching_are_found_too(mesh, daemon):
 def test_unit_that_a_job_ended_without_is_a_failure(daemon):
     with Mesh(daemon.path) as mesh:
         identifier = mesh.job(abs, [-1, -2]).id
+    daemon.read_all()
 
     def tell_less(to, message, stream):
         to.tell(JobOpened(message.job), stream)

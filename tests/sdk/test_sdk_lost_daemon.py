@@ -277,9 +277,9 @@ def test_ctrl_c_among_submits_loses_nothing_that_was_submitted(mesh, monkeypatch
     futures = [(0, mesh.submit(abs, 0))]
     interrupts, armed = 0, False
 
-    def interrupt(*_: object) -> None:
+    def interrupt(_, frame):
         nonlocal interrupts, armed
-        if armed:
+        if armed and "meshd_sdk" in frame.f_code.co_filename:  # in others' callbacks Python would print and drop it
             armed, interrupts = False, interrupts + 1
             raise KeyboardInterrupt
 

@@ -108,14 +108,21 @@ def test_view_shares_the_connection_and_opens_a_job_of_its_own(mesh, daemon):
 
 
 def test_socket_is_looked_for_in_the_order_that_the_manual_gives(monkeypatch, tmp_path):
+    monkeypatch.setattr("meshd_sdk.location._OF_THE_SYSTEM", (tmp_path / "run.sock", tmp_path / "lib.sock"))
+    monkeypatch.setattr("os.getuid", lambda: 1_000)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("meshd_sdk.location._OF_THE_SYSTEM", tmp_path / "system.sock")
-    for name in ("MESHD_SOCKET", "MESHD_DIR"):
+    for name in ("MESHD_SOCKET", "MESHD_DIR", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
+    own = tmp_path / ".local/share/meshd/meshd.sock"
 
-    assert socket_path() == tmp_path / ".local/share/meshd/meshd.sock"
-    (tmp_path / "system.sock").touch()
-    assert socket_path() == tmp_path / "system.sock"
+    assert socket_path() == own, "where `meshd up` would make it"
+    (tmp_path / "run.sock").touch()
+    assert socket_path() == tmp_path / "run.sock"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert socket_path() == own
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert socket_path() == tmp_path / "run.sock"
     monkeypatch.setenv("MESHD_DIR", "/some/node")
     assert socket_path() == Path("/some/node/meshd.sock")
     monkeypatch.setenv("MESHD_SOCKET", "/some.sock")

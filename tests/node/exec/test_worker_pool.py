@@ -179,27 +179,33 @@ async def test_a_worker_that_dies_between_units_charges_nobody(host):
     assert "SIGKILL" in reason
 
 
-async def test_units_behind_a_long_one_are_handed_back_and_those_before_it_answered(host, tmp_path):
+def waits_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.001)
+
+
+async def test_units_behind_a_long_one_are_handed_back(host, tmp_path):
     worker = await host.start()
-    fifo = tmp_path / "release"
-    os.mkfifo(fifo)
+    end = tmp_path / "end"
+    long, *behind = host.give(worker, waits_for, *[(str(end),)] * 4)
+    results = await host.answers(worker, behind)
+    later = host.give(worker, waits_for, *[(str(end),)] * 2)
+    results += await host.answers(worker, later)
 
-    def one(n, path):
-        if n == 2:
-            with open(path) as release:
-                release.read()
-        return n
+    assert [result.status for result in results] == [S.HANDED_BACK] * 5
+    end.touch()
+    (result,) = await host.answers(worker, [long])
+    assert result.status is S.RETURNED
 
-    serials = host.give(worker, one, *[(n, str(fifo)) for n in range(6)])
-    others = serials[:2] + serials[3:]
-    results = await host.answers(worker, others)
-    more = host.give(worker, one, (7, str(fifo)), (8, str(fifo)))
-    results += await host.answers(worker, more)
 
-    assert [result.status for result in results] == [S.RETURNED] * 2 + [S.HANDED_BACK] * 5
-    fifo.write_text("")
-    (long,) = await host.answers(worker, [serials[2]])
-    assert long.status is S.RETURNED
+async def test_what_ended_before_a_long_unit_does_not_wait_for_it(host, tmp_path):
+    worker = await host.start()
+    end = tmp_path / "end"
+    before, _ = host.give(worker, waits_for, (str(tmp_path),), (str(end),))
+    (result,) = await host.answers(worker, [before])
+
+    assert result.status is S.RETURNED
+    end.touch()
 
 
 async def test_a_unit_that_forks_is_answered_once(host):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,6 +32,10 @@ _READ_BYTES: Final = 1 << 18
 _WAITING_BYTES_MAX: Final = 1 << 29
 # With fewer units in flight, a submitter sends by itself. A burst beyond it goes through the thread, in batches.
 _INLINE_IN_FLIGHT: Final = 1
+# With so many in flight, queued units wait up to a moment until they fill a batch.
+_PLENTY: Final = 512
+_BATCH: Final = 256
+_PATIENCE_MS: Final = 1
 
 
 class Receiver(Protocol):
@@ -38,6 +43,10 @@ class Receiver(Protocol):
 
     def receive(self, message: Message) -> None:
         """Take a message of the stream; raise `RemoteProtocolError` for one that makes no sense."""
+
+    @property
+    def in_flight(self) -> int:
+        """Units that were sent and have not ended."""
 
     def lose(self, error: MeshError) -> None:
         """No message will come any more."""
@@ -69,6 +78,7 @@ class Link:
         self._flushing = threading.Lock()  # of the outbox, but for `put`
         self._outbox = Outbox()
         self._woken = False
+        self._patient_until: float | None = None
         self._reader = FrameReader(LOCAL_FRAME_BYTES_MAX)
         self._buffer = memoryview(bytearray(_READ_BYTES))
         self._thread = threading.Thread(target=self._run, name=f"meshd-link-{path}", daemon=True)
@@ -229,13 +239,32 @@ class Link:
 
     def _step(self) -> None:
         self._events.modify(self._socket, select.POLLIN | (select.POLLOUT if self._outbox.is_blocked else 0))
-        ready = dict(self._events.poll())
+        ready = dict(self._events.poll(None if self._patient_until is None else _PATIENCE_MS))
         if self._wake_out.fileno() in ready:
             self._wake_out.recv(1 << 10)
-            self._woken = False
         if ready.get(self._socket.fileno(), 0) & ~select.POLLOUT:
             self._read()
-        self._flush()
+        if not self._is_patient():
+            self._woken = False
+            self._flush()
+
+    def _is_patient(self) -> bool:
+        """Whether to let a batch grow for a moment: few units are queued, and the mesh has plenty to do until then.
+
+        Submitters do not wake this thread meanwhile. In a batch of 256 a unit costs a third of what it does among 32.
+        """
+        now = time.monotonic()
+        if not self._has_plenty() or (self._patient_until is not None and now >= self._patient_until):
+            self._patient_until = None
+            return False
+        if self._patient_until is None:
+            self._patient_until = now + _PATIENCE_MS / 1e3
+        return True
+
+    def _has_plenty(self) -> bool:
+        if self._closing or self._outbox.is_blocked or not 0 < self._outbox.queued < _BATCH:
+            return False
+        return sum(receiver.in_flight for receiver in list(self._receivers.values())) >= _PLENTY
 
     def _read(self) -> None:
         count = self._socket.recv_into(self._buffer)

@@ -70,6 +70,11 @@ class Outbox:
         self._queue.append(item)
 
     @property
+    def queued(self) -> int:
+        """Items that were put and not looked at."""
+        return len(self._queue)
+
+    @property
     def is_empty(self) -> bool:
         """Whether all that was put is with the kernel."""
         return not (self._queue or self._frames or self._next < len(self._staged))

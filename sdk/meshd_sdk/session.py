@@ -120,6 +120,11 @@ class _Question:
         except InvalidStateError:
             return
 
+    @property
+    def in_flight(self) -> int:
+        """Questions are no units."""
+        return 0
+
     def orphan(self, error: MeshError) -> None:
         """Whoever waits, waits in the parent."""
 

@@ -57,6 +57,11 @@ class UnitStream:
         self._is_cancelled = False
         link.open(opening, self._numbered)
 
+    @property
+    def in_flight(self) -> int:
+        """Units that were sent and have not ended."""
+        return len(self.futures)
+
     def _numbered(self, stream: int) -> UnitStream:
         self.id = stream
         return self

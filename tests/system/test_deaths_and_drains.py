@@ -69,7 +69,7 @@ def test_units_of_an_owner_that_is_killed_are_given_up_by_whoever_runs_them(lab,
     owner, worker = lab.found(0, 1)
     with owner.mesh() as mesh:
         mesh.submit(wait_for, str(lab.open_folder / "began"), str(lab.open_folder / "never"))
-        until(lambda: (lab.open_folder / "began").exists())
+        until((lab.open_folder / "began").exists)
         (busy,) = worker.workers()
         owner.kill()
 
@@ -110,7 +110,7 @@ def test_a_drain_ends_what_runs_for_longer_than_its_bound(lab, until) -> None:
     folder = lab.open_folder
     with submitter.mesh() as mesh:
         future = mesh.submit(wait_for, str(folder / "began"), str(folder / "go"))
-        until(lambda: (folder / "began").exists())
+        until((folder / "began").exists)
         assert leaver.stop() == 0
         assert not list(leaver.scratch.iterdir())
         (folder / "go").touch()
@@ -124,7 +124,7 @@ def test_a_second_signal_ends_a_drain_at_once(lab, until) -> None:
     (node,) = lab.found(1)
     with node.mesh() as mesh:
         future = mesh.submit(wait_for, str(lab.open_folder / "began"), str(lab.open_folder / "never"))
-        until(lambda: (lab.open_folder / "began").exists())
+        until((lab.open_folder / "began").exists)
         node.signal(signal.SIGTERM)
         until(lambda: node.status()["state"] == "draining")
         began = time.monotonic()
@@ -157,7 +157,7 @@ def test_a_zygote_that_is_killed_is_replaced_and_its_units_run_again(lab, until)
     (node,) = lab.found(1)
     with node.mesh() as mesh:
         future = mesh.submit(wait_for, str(lab.open_folder / "began"), str(lab.open_folder / "go"))
-        until(lambda: (lab.open_folder / "began").exists())
+        until((lab.open_folder / "began").exists)
         (zygote,) = [process for process in node.processes() if process.ppid() == node.pid]
         zygote.kill()
         until(lambda: not [process for process in node.workers() if process.ppid() == zygote.pid])

@@ -9,6 +9,7 @@ import click
 
 from meshd_node import __version__
 from meshd_node.cli.exits import Exit
+from meshd_node.cli.output import ReaderGone
 from meshd_node.errors import MeshdError
 
 # In the order in which one needs them.
@@ -57,11 +58,8 @@ def run(arguments: list[str] | None = None) -> int:
     except MeshdError as error:
         _complain(str(error), error.hint)
         return error.exit_code
-    except SystemExit as leaving:
-        if not isinstance(leaving.__context__, BrokenPipeError):
-            raise
-        # So click and rich leave when whoever read our output has enough: no failure of the verb. Python would
-        # complain about the pipe once more at its end.
+    except ReaderGone:
+        # Python would complain about the pipe once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     return Exit.OK if code is None else int(code)

@@ -3,13 +3,17 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
 # Wide enough for every listing when the output is not a terminal, where there is no width to wrap at.
 _PIPE_COLUMNS = 200
+
+
+class ReaderGone(Exception):
+    """Whoever reads our output has enough. A name of ours, since click and rich end the process at a broken pipe."""
 
 
 class Output:
@@ -21,7 +25,10 @@ class Output:
 
     def line(self, text: str) -> None:
         """Print a result."""
-        print(text, file=self._out, flush=True)
+        try:
+            print(text, file=self._out, flush=True)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
 
     def note(self, text: str) -> None:
         """Print something for the person, which a pipe does not want."""
@@ -39,4 +46,9 @@ class Output:
             table.add_column(column, no_wrap=number == 0, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        Console(file=self._out, width=width, highlight=False, markup=False).print(table)
+        _Console(file=self._out, width=width, highlight=False, markup=False).print(table)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        raise ReaderGone

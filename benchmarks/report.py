@@ -54,7 +54,12 @@ def _cell(entry: Entry, measure: Measure, outcomes: list[Outcome], sizes: Sizes)
         if any(outcome.has_failed and outcome.peer == entry.key for outcome in [*mine, *_openings(outcomes)]):
             return "failed"
         return "-" if mine else "not measured"
-    parts = [_answered(figures, sizes), _spread([figure.value for figure in figures if figure.value is not None])]
+    failed = sum(outcome.has_failed for outcome in mine)
+    parts = [
+        _answered(figures, sizes),
+        _spread([figure.value for figure in figures if figure.value is not None]),
+        f"{failed} of {len(mine)} rounds failed" if failed else "",
+    ]
     return ", ".join(part for part in parts if part)
 
 

@@ -35,7 +35,7 @@ class Signed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class SigningKey:
-    """A key made ready to sign: libsodium (decision 0003) takes half the time of OpenSSL."""
+    """A key made ready to sign: libsodium (decision 0002) takes half the time of OpenSSL."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         _, self._secret = crypto_sign_seed_keypair(key.private_bytes_raw())

@@ -1,4 +1,4 @@
 """Services: one shell around each machine, the one place that performs its effects.
 
-Services are entered synchronously, by whoever has an event (decision 0002); each owns one timer.
+Services are entered synchronously, by whoever has an event (decision 0001); each owns one timer.
 """

@@ -1,6 +1,6 @@
 """The service around the executor's machine. Spec: 07-jobs.md.
 
-It is entered synchronously (decision 0002): by links with leases, by the job service for this node's own units, by the
+It is entered synchronously (decision 0001): by links with leases, by the job service for this node's own units, by the
 worker pool with results, by its timer.
 """
 

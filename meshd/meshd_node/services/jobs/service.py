@@ -1,6 +1,6 @@
 """The service around the owner's machine. Spec: 07-jobs.md.
 
-It is entered synchronously (decision 0002): by the local socket with submissions, by links with results, by its timer.
+It is entered synchronously (decision 0001): by the local socket with submissions, by links with results, by its timer.
 """
 
 from collections import deque

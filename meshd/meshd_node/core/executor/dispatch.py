@@ -30,6 +30,8 @@ class Dispatch:
         """Give what waits of a submitter to its workers, to the idle ones first; get more workers for the rest."""
         for idle in (True, False):
             waiting = self.backlog.waiting(submitter)
+            if not waiting:
+                return
             workers = [
                 worker for worker in self.crew.of(submitter) if worker.ready and (idle is not bool(worker.given))
             ]

@@ -241,10 +241,12 @@ class Executor:
 
     def _next_wake(self) -> float:
         """The earliest moment that matters. A later one than wished before is not worth telling: that tick finds it."""
-        times = [worker.deadline for worker in self._crew.workers.values()]
-        if self._draining:
-            times.append(self._drain_until if self._crew.workers else _INF)
-        else:
-            times += map(self._dispatch.idle_until, self._crew.workers.values())
-            times.append(self._ledger.windows.next_wake())
-        return min(times, default=_INF)
+        workers = self._crew.workers
+        drain_until = self._drain_until if workers else _INF
+        earliest = drain_until if self._draining else self._ledger.windows.next_wake()
+        for worker in workers.values():
+            earliest = min(earliest, worker.deadline)
+            if not worker.given and not self._draining:
+                idle_until = self._dispatch.idle_until(worker)
+                earliest = min(earliest, idle_until)
+        return earliest

@@ -85,7 +85,11 @@ class Windows:
 
     def next_wake(self) -> float:
         """When `forget_idle` has something to do."""
-        return min(map(self._forget_at, self.accounts.values()), default=float("inf"))
+        earliest = float("inf")
+        for account in self.accounts.values():
+            if not account.units and account.granted != self._start:
+                earliest = min(earliest, self._forget_at(account))
+        return earliest
 
     def _forget_at(self, account: Account) -> float:
         if account.units or account.granted == self._start:

@@ -1,12 +1,14 @@
 """What the shell keeps of a job beside the machine's tables: the signed bytes, the functions, who listens."""
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.messages.local import Outcome
+from meshd_protocol.records import Tranche
 from meshd_protocol.signing import Signed
 
 
@@ -23,27 +25,41 @@ class Listener(Protocol):
 
 
 class TrancheShelf:
-    """The signed tranches of a job, each until its last unit has ended."""
+    """The tranches of a job, each until its last unit has ended. `sign` signs one; it is called once for each.
 
-    def __init__(self) -> None:
+    Signing takes longer than all else that a single unit waits for on its way to a worker of this node. So a tranche is
+    signed when it is first sent away, or by `sign_all` when its units have been given out.
+    """
+
+    def __init__(self, sign: Callable[[Tranche], Signed]) -> None:
+        self._sign = sign
+        self._unsigned: dict[int, Callable[[], Tranche]] = {}
         self._signed: dict[int, Signed] = {}
         self._firsts: list[int] = []
         self._open: list[int] = []
         self._bytes: list[int] = []
         self._units = 0
 
-    def put(self, sequence: int, first: int, payload_sizes: list[int], signed: Signed) -> None:
-        """Tranches come in sequence, without gaps in their units."""
+    def put(self, sequence: int, first: int, payload_sizes: list[int], make: Callable[[], Tranche]) -> None:
+        """Tranches come in sequence, without gaps in their units. `make` hashes the units, which takes time as well."""
         assert sequence == len(self._firsts), "tranches are numbered in their order"
-        self._signed[sequence] = signed
+        self._unsigned[sequence] = make
         self._firsts.append(first)
         self._open.append(len(payload_sizes))
         self._units = first + len(payload_sizes)
         self._bytes.append(sum(payload_sizes))
 
     def __getitem__(self, sequence: int) -> Signed:
-        """A tranche some of whose units have not ended."""
+        """A tranche some of whose units have not ended, signed now if it was not yet."""
+        make = self._unsigned.pop(sequence, None)
+        if make is not None:
+            self._signed[sequence] = self._sign(make())
         return self._signed[sequence]
+
+    def sign_all(self) -> None:
+        """Sign what is not signed yet: nobody may be told that a unit was accepted before."""
+        for sequence in list(self._unsigned):
+            self[sequence]
 
     def size(self, sequence: int) -> int:
         """How many units a tranche has."""
@@ -67,9 +83,17 @@ class TrancheShelf:
                 end = firsts[sequence + 1] if sequence + 1 < len(firsts) else index + 1
             counts[sequence] -= 1
             if not counts[sequence]:
-                del self._signed[sequence]
+                self._signed.pop(sequence, None)
+                self._unsigned.pop(sequence, None)
                 freed += self._bytes[sequence]
         return freed
+
+    def clear(self) -> int:
+        """The job is over: forget what is left, units that came too late; return how many bytes of arguments it had."""
+        left = sum(self._bytes[sequence] for sequence in (*self._signed, *self._unsigned))
+        self._signed.clear()
+        self._unsigned.clear()
+        return left
 
 
 @dataclass(slots=True)
@@ -82,8 +106,8 @@ class JobContext:
     detached: bool
     timeout_ms: int
     listener: Listener | None
+    tranches: TrancheShelf
     functions: dict[Digest, bytes] = field(default_factory=dict)
-    tranches: TrancheShelf = field(default_factory=TrancheShelf)
     units: int = 0
     retained_bytes: int = 0
     finished: tuple[str, str] | None = None

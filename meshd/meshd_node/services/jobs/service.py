@@ -3,7 +3,7 @@
 It is entered synchronously (decision 0001): by the local socket with submissions, by links with results, by its timer.
 """
 
-from collections import deque
+from collections import Counter, deque
 from typing import Final, Protocol, assert_never
 
 import structlog
@@ -14,7 +14,7 @@ from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
-from meshd_node.services.jobs.context import JobContext, Listener
+from meshd_node.services.jobs.context import JobContext, Listener, TrancheShelf
 from meshd_node.services.jobs.journal import JournalStore
 from meshd_node.services.jobs.reports import Reports
 from meshd_node.services.jobs.sent import SentJob, SentLog
@@ -39,7 +39,7 @@ from meshd_protocol.messages.peer import (
     TrancheOpen,
 )
 from meshd_protocol.records import Manifest, Tranche, encode_record
-from meshd_protocol.signing import Domain
+from meshd_protocol.signing import Domain, Signed
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class JobService:
         self._sent: dict[NodeId, SentLog] = {}
         self._contexts: dict[JobId, JobContext] = {}
         self._ended: deque[tuple[float, JobId]] = deque()
-        self._waiting_bytes: dict[Submitter, int] = {}
+        self._waiting_bytes: Counter[Submitter] = Counter()
         self._retained_bytes = 0
         self._handle = OneAtATime(self._apply)
         self.timer = Timer(self._tick, outflow.flush)
@@ -129,6 +129,7 @@ class JobService:
             detached=request.detached,
             timeout_ms=request.policy.timeout_ms,
             listener=listener,
+            tranches=TrancheShelf(self._sign),
         )
         self._contexts[context.job] = context
         self._handle(
@@ -148,7 +149,7 @@ class JobService:
 
     def submit(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
         """Sign and accept units; raise `TooMuchWaiting` beyond the bound."""
-        waiting = self._waiting_bytes.get(context.submitter, 0) + sum(map(len, payloads))
+        waiting = self._waiting_bytes[context.submitter] + sum(map(len, payloads))
         if waiting > WAITING_BYTES_MAX:
             raise TooMuchWaiting(f"{waiting} bytes of arguments wait, {WAITING_BYTES_MAX} may: read results first")
         self._waiting_bytes[context.submitter] = waiting
@@ -244,13 +245,18 @@ class JobService:
         self._handle(events.Tick())
 
     def _submit_tranche(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
-        digests = b"".join(unit_digests(functions, payloads))
         sequence, first = len(context.tranches), context.units
-        tranche = Tranche(context.job, sequence, first, digests)
-        signed = self._seams.signer.sign(Domain.TRANCHE, encode_record(tranche))
-        context.tranches.put(sequence, first, list(map(len, payloads)), signed)
+
+        def make() -> Tranche:
+            return Tranche(context.job, sequence, first, b"".join(unit_digests(functions, payloads)))
+
+        context.tranches.put(sequence, first, list(map(len, payloads)), make)
         context.units += len(payloads)
         self._handle(events.UnitsSubmitted(context.job, sequence, first, functions, payloads))
+        context.tranches.sign_all()
+
+    def _sign(self, tranche: Tranche) -> Signed:
+        return self._seams.signer.sign(Domain.TRANCHE, encode_record(tranche))
 
     def _apply(self, event: events.Event) -> None:
         for effect in self.owner.handle(event, self._seams.monotonic()):
@@ -339,6 +345,9 @@ class JobService:
 
     def _finish(self, context: JobContext, state: str, reason: str) -> None:
         context.finished = (state, reason)
+        self._waiting_bytes[context.submitter] -= context.tranches.clear()
+        if not self._waiting_bytes[context.submitter]:
+            del self._waiting_bytes[context.submitter]
         for node, sent in self._sent.items():
             if sent.forget(context.job):
                 self._links[node].send(Recall(context.job, FIRST_EPOCH, []))

@@ -148,6 +148,8 @@ class Link:
             if self._waiting_bytes > _WAITING_BYTES_MAX and not self.is_current_thread:
                 self._room.wait_for(lambda: self._waiting_bytes <= _WAITING_BYTES_MAX or self._error is not None)
             error = self._error
+            if error is None and future.stream.is_closed:  # by another thread, while this one made the unit
+                error = MeshClosed("cannot schedule new futures after shutdown")
             if error is None:
                 self._outbox.put(future)
                 self._waiting_bytes += future.size  # last: what Ctrl-C leaves uncounted can block nobody

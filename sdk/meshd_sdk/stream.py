@@ -97,6 +97,11 @@ class UnitStream:
         self._link.wake()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the daemon was told that no more units come. What a lost stream takes ends with the loss."""
+        return self._closing and self._loss is None
+
+    @property
     def is_drained(self) -> bool:
         """Whether all its units have ended and no more will come."""
         return self._drained.is_set()

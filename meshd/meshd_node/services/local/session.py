@@ -41,6 +41,8 @@ _OUTCOME_BYTES: Final = 16 * MIB
 # A program that does not read: beyond the first, no more of its units are started; below the second, they are again.
 PAUSE_BYTES: Final = 64 * MIB
 RESUME_BYTES: Final = 16 * MIB
+# A program that does not read and goes on asking is hung up on: units wait for it, answers would pile up.
+UNREAD_BYTES_MAX: Final = 256 * MIB
 # Jobs that one program drives at a time.
 STREAMS_MAX: Final = 4_096
 
@@ -48,12 +50,13 @@ STREAMS_MAX: Final = 4_096
 class Held:
     """A job that this program drives on one stream, and its own names for the job's functions."""
 
-    __slots__ = ("context", "functions", "stream")
+    __slots__ = ("closed", "context", "functions", "stream")
 
     def __init__(self, context: JobContext, stream: int) -> None:
         self.context = context
         self.stream = stream
         self.functions: dict[int, Digest] = {}
+        self.closed = False
 
 
 class Session:
@@ -143,6 +146,8 @@ class Session:
         self._outflow.flush()
 
     def _message(self, message: Message, stream: int) -> None:
+        if self._wire.queued_bytes > UNREAD_BYTES_MAX and not isinstance(message, SubmitUnits):
+            raise UnexpectedMessage(f"{self._wire.queued_bytes} bytes of answers wait to be read, and it asks for more")
         if not self._welcomed:
             self._hello(message)
             return
@@ -158,6 +163,7 @@ class Session:
                     self._jobs.cancel_units(held.context, indices)
             case CloseJob():
                 if held := self._held(stream):
+                    held.closed = True
                     self._jobs.close_job(held.context)
             case AttachJob(job):
                 self._attach(job, stream)
@@ -205,6 +211,8 @@ class Session:
         held = self._held(stream)
         if held is None:
             return
+        if held.closed:
+            raise UnexpectedMessage("units for a job that this program has closed")
         if held.context.units + len(message.units) > JOB_UNITS_MAX:
             raise UnexpectedMessage(f"more than {JOB_UNITS_MAX} units in one job")
         known = held.functions

@@ -3,10 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TextIO
-
-from rich.console import Console
-from rich.table import Table
+from typing import TextIO
 
 # Wide enough for every listing when the output is not a terminal, where there is no width to wrap at.
 _PIPE_COLUMNS = 200
@@ -40,15 +37,18 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a listing for people. The first column is never cut."""
+        # Here, since most verbs print no table, and a daemon none ever: rich takes 50 ms and 5 MB.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.table import Table  # noqa: PLC0415
+
         width = None if self._out.isatty() else _PIPE_COLUMNS
         table = Table(box=None, pad_edge=False, header_style="bold")
         for number, column in enumerate(columns):
             table.add_column(column, no_wrap=number == 0, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        _Console(file=self._out, width=width, highlight=False, markup=False).print(table)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        raise ReaderGone
+        console = Console(file=self._out, width=width, highlight=False, markup=False)
+        # Captured, since rich itself would end the process at a broken pipe.
+        with console.capture() as captured:
+            console.print(table)
+        self.line(captured.get().rstrip("\n"))

@@ -66,8 +66,10 @@ def _needed() -> list[Path]:
 
 
 def _open_to_all(path: Path) -> bool:
-    """Whether every user may enter all folders above a path."""
+    """Whether every user may enter all folders above a path. One that is not there is not needed: Debian names some."""
     try:
         return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
+    except FileNotFoundError:
+        return True
     except OSError:
         return False

@@ -4,7 +4,6 @@ Small messages are `Credit`s of 12 bytes, sent in bursts of 256 as a busy owner 
 """
 
 import argparse
-import logging
 import os
 import statistics
 import time
@@ -13,10 +12,10 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection as Pipe
 
-import structlog
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from meshd_node import log
 from meshd_node.net.config import NetConfig
 from meshd_node.net.link import Link
 from meshd_node.net.pool import Pool
@@ -151,7 +150,7 @@ async def bulk(pool: Pool, ends: Ends, link: Link, seconds: float) -> None:
 
 
 def quiet() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    log.configure("warning", as_json=False)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
 import trio
 
 from meshd_node import __version__
@@ -17,6 +16,7 @@ from meshd_node.exec.pool import WorkerPool
 from meshd_node.identity.admission import Admission
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.issuer import Issuer
+from meshd_node.log import log
 from meshd_node.net.advertised import advertised
 from meshd_node.net.pool import Pool
 from meshd_node.seams import KeySigner, Seams
@@ -33,8 +33,6 @@ from meshd_node.services.outflow import Outflow
 from meshd_node.services.router import Router
 from meshd_protocol.certificates import Role, verify_node_chain
 from meshd_protocol.records import CageLevel, Core, Phase
-
-log = structlog.get_logger(__name__)
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
 WORKER_MODULE: Final = "meshd_node.exec.worker"

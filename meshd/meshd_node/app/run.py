@@ -1,17 +1,15 @@
 """From the environment to a running node and back: settings, log, signals, the process's own tuning."""
 
 import gc
-import logging
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import structlog
 import trio
 
+from meshd_node import log
 from meshd_node.app.daemon import WORKER_MODULE, Daemon, Started
-from meshd_node.config import LogConfig, load
+from meshd_node.config import load
 from meshd_node.errors import MeshdError
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.places import node_folder
@@ -32,7 +30,7 @@ def run_node(
     """Run this user's node until SIGTERM or SIGINT; a second signal ends it without a drain. Raise `MeshdError`."""
     folder = node_folder(environ, uid)
     config = load(folder, environ)
-    _log_to_stderr(config.log)
+    log.configure(config.log.level, as_json=config.log.json)
     notifier = Notifier(environ)
 
     def build() -> Daemon:
@@ -77,19 +75,3 @@ def _the_users(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _log_to_stderr(config: LogConfig) -> None:
-    level = logging.getLevelNamesMapping()[config.level.upper()]
-    renderer = structlog.processors.JSONRenderer() if config.json else structlog.dev.ConsoleRenderer(colors=False)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )

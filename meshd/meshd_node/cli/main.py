@@ -12,8 +12,19 @@ from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import ReaderGone
 from meshd_node.errors import MeshdError
 
-# In the order in which one needs them.
-_VERBS: Final = ("demo", "init", "invite", "join", "up", "status", "peers", "jobs", "job", "cancel")
+# In the order in which one needs them, with what `meshd --help` says of each: asking the modules would load the daemon.
+_VERBS: Final = {
+    "demo": "Show what meshd does: four daemons on this machine, one of which lies.",
+    "init": "Found a mesh, with this machine as its first node and issuer.",
+    "invite": "Print a token that lets another machine in.",
+    "join": "Join a mesh with a token made by `meshd invite`.",
+    "up": "Run this machine's node in the foreground.",
+    "status": "Show this node: its mesh, its state, its certificate.",
+    "peers": "List the members of the mesh.",
+    "jobs": "List the jobs submitted on this node.",
+    "job": "Show one job in full, and why it stands where it stands.",
+    "cancel": "Cancel every unit of a job that has not ended.",
+}
 
 
 class _Verbs(click.Group):
@@ -21,6 +32,10 @@ class _Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_VERBS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-import structlog
 import trio
 
 from meshd_node.core.submitter import Submitter
@@ -24,13 +23,12 @@ from meshd_node.exec import control
 from meshd_node.exec.control import PROGRESS_BYTES, Verb, Word
 from meshd_node.exec.isolation import choose
 from meshd_node.frame_socket import Batch, FrameSocket
+from meshd_node.log import log
 from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
-
-log = structlog.get_logger(__name__)
 
 # Functions that one worker has: more than the units that can wait in it, so that none of theirs is forgotten.
 _FUNCTIONS_KEPT: Final = 4 * BATCH_UNITS_MAX

@@ -4,9 +4,9 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
-import structlog
 import trio
 
+from meshd_node.log import log
 from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ConnectionLost, PeerClosed, Superseded, WrongNode
 from meshd_node.net.half_open import HalfOpen
@@ -23,7 +23,6 @@ from meshd_protocol.messages.peer import Close, Lane, SignRequest
 if TYPE_CHECKING:
     from meshd_node.net.pool import Pool
 
-_LOG: Final = structlog.get_logger()
 # Out of descriptors or memory: it passes when others hang up, so wait instead of ending or spinning.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _EXHAUSTED_PAUSE_S: Final = 0.1
@@ -59,7 +58,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                _LOG.warning("can not accept connections", reason=error.strerror)
+                log.warning("can not accept connections", reason=error.strerror)
                 await trio.sleep(_EXHAUSTED_PAUSE_S)
                 continue
             nursery.start_soon(self._admit, sock)
@@ -74,7 +73,7 @@ class Acceptor:
         except RemoteProtocolError as fault:
             await self._refuse(connection, fault.close_code, str(fault))
         except (ConnectionLost, PeerClosed) as gone:
-            _LOG.debug("inbound connection ended", reason=str(gone))
+            log.debug("inbound connection ended", reason=str(gone))
             await self._linger(connection)
         finally:
             if not kept:
@@ -158,7 +157,7 @@ class Acceptor:
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def _refuse(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        _LOG.debug("inbound connection closed", code=code.name, reason=reason)
+        log.debug("inbound connection closed", code=code.name, reason=reason)
         connection.append(Close(code, reason[:REASON_CHARS_MAX]))
         await self._linger(connection)
 

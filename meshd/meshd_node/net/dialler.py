@@ -2,12 +2,12 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
 from meshd_node.errors import ConfigError
+from meshd_node.log import log
 from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ConnectionLost, PeerClosed, WrongNode
 from meshd_node.net.hellos import receive, receive_hello, send_hello
@@ -22,8 +22,6 @@ from meshd_protocol.messages.peer import Close, Lane, Ping, Pong
 
 if TYPE_CHECKING:
     from meshd_node.net.pool import Pool
-
-_LOG: Final = structlog.get_logger()
 
 
 class Dialler:
@@ -68,7 +66,7 @@ class Dialler:
     def _report(self, node: NodeId | None, addresses: tuple[str, ...], failures: list[ConnectionLost]) -> None:
         reason = "; ".join(map(str, failures)) or "no address is known"
         refused = bool(failures) and all(failure.refused for failure in failures)
-        _LOG.debug("dial failed", node=node and to_text(node), reason=reason)
+        log.debug("dial failed", node=node and to_text(node), reason=reason)
         self._pool.handler.dial_failed(node, addresses[-1] if addresses else "", reason, refused)
         self._pool.flush()
 

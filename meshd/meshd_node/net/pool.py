@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-import structlog
 import trio
 
+from meshd_node.log import log
 from meshd_node.net.acceptor import Acceptor
 from meshd_node.net.config import Clocks, NetConfig
 from meshd_node.net.connection import Connection, Scratch
@@ -20,7 +20,6 @@ from meshd_protocol.errors import CloseCode
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId, to_text
 
-_LOG: Final = structlog.get_logger()
 # Looks at every link this many times in a ping interval: a silence ends that much late at most.
 _TICKS: Final = 4
 
@@ -151,7 +150,7 @@ class Pool:
         for idle in self.sessions.surplus(self.config.links_max):
             self._retire(idle, End("the least recently used of too many links", CloseCode.NORMAL))
         self._live.start_soon(self._run_link, link, control)
-        _LOG.info("link up", peer=to_text(link.peer.node), session=link.session, dialled=link.address)
+        log.info("link up", peer=to_text(link.peer.node), session=link.session, dialled=link.address)
         self.handler.link_up(link)
         self.flush()
 
@@ -195,7 +194,7 @@ class Pool:
         link.finish(end)
         if self.sessions.remove(link):
             assert link.end is not None, "it was just finished"
-            _LOG.info("link down", peer=to_text(link.peer.node), session=link.session, reason=link.end.reason)
+            log.info("link down", peer=to_text(link.peer.node), session=link.session, reason=link.end.reason)
             self.handler.link_down(link, link.end.reason, link.end.refused)
             self.flush()
 

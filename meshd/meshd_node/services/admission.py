@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from meshd_node.identity.admission import Admission, Relay
+from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.links import Links
@@ -14,8 +13,6 @@ from meshd_protocol.certificates import Invited
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.messages.peer import SignGrant, SignRefusal, SignRequest
-
-log = structlog.get_logger(__name__)
 
 # Requests on their way to other issuers; the transport bounds how many joiners are served at a time to fewer.
 _RELAYED_MAX: Final = 256

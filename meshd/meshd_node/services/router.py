@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-import structlog
-
+from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.services.admission import AdmissionService
 from meshd_node.services.execution.service import ExecutionService
@@ -31,8 +30,6 @@ from meshd_protocol.messages.peer import (
     StateWants,
     TrancheOpen,
 )
-
-log = structlog.get_logger(__name__)
 
 
 class Router:

@@ -383,8 +383,7 @@ async def test_a_dead_zygote_is_replaced_and_its_workers_are_told_as_ended(host)
 
 
 _DAEMON = """
-import sys, trio, os, time, structlog
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+import sys, trio, os, time
 sys.path.insert(0, {folder!r})
 import conftest
 async def main():

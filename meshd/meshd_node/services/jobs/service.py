@@ -6,12 +6,11 @@ It is entered synchronously (decision 0001): by the local socket with submission
 from collections import Counter, deque
 from typing import Final, Protocol, assert_never
 
-import structlog
-
 from meshd_node.core.owner import effects, events
 from meshd_node.core.owner.job import FIRST_EPOCH
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
+from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.jobs.context import JobContext, Listener, TrancheShelf
@@ -40,8 +39,6 @@ from meshd_protocol.messages.peer import (
 )
 from meshd_protocol.records import Manifest, Tranche, encode_record
 from meshd_protocol.signing import Domain, Signed
-
-log = structlog.get_logger(__name__)
 
 # What one submitter may have waiting. A program blocks long before (at half of it); beyond, it breaks the protocol.
 WAITING_BYTES_MAX: Final = 1 << 30

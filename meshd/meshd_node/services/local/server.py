@@ -9,19 +9,17 @@ import struct
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trio
 
 from meshd_node.errors import MeshdError
 from meshd_node.frame_socket import FrameSocket
+from meshd_node.log import log
 from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
 from meshd_node.services.local.session import Session
 from meshd_node.services.outflow import Outflow
 from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.local import LOCAL, Denial, DenialCode
-
-log = structlog.get_logger(__name__)
 
 SOCKET_GROUP: Final = "meshd"
 # Programs at a time: each costs a task, a file descriptor and its buffers.

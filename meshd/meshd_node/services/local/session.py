@@ -2,10 +2,10 @@
 
 from typing import Final
 
-import structlog
 import trio
 
 from meshd_node.frame_socket import Batch, FrameSocket
+from meshd_node.log import log
 from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.service import JobService, TooMuchWaiting
 from meshd_node.services.local.answers import Answers
@@ -33,8 +33,6 @@ from meshd_protocol.messages.local import (
     SubmitUnits,
     UnitsEnded,
 )
-
-log = structlog.get_logger(__name__)
 
 # A frame of outcomes is closed at this size.
 _OUTCOME_BYTES: Final = 16 * MIB

@@ -12,7 +12,8 @@ from meshd_sdk import MeshLost, MeshRefused
 
 def wait_for(began: str, go: str) -> str:
     """Return the folder that the unit runs in, which names its node, once `go` exists."""
-    Path(began).touch()
+    if not Path(began).exists():  # in a second attempt it is another user's
+        Path(began).touch()
     while not Path(go).exists():
         time.sleep(0.005)
     return os.getcwd()

@@ -49,9 +49,9 @@ def run_node(
 async def _run(build: Callable[[], Daemon], on_started: Callable[[Started], None], notifier: Notifier) -> None:
     stop = trio.Event()
     daemon = build()
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    gc.enable()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, notifier)
         await daemon.run(on_started, stop)

@@ -31,7 +31,7 @@ class Capacity:
 
 
 def measure(root: Path = Path("/"), clock: Callable[[], float] = time.perf_counter) -> Capacity:
-    """Measure everything; takes about 40 ms, nearly all of it the benchmark."""
+    """Measure everything; takes about 20 ms, nearly all of it the benchmark."""
     gpus = survey(load_nvml(root))
     return Capacity(
         cpu_milli=usable_cpu_milli(len(os.sched_getaffinity(0)), root),

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-# Six rounds of 6 ms: long enough to see a CPU at its full clock between two interruptions, and short enough for a
+# Three rounds of 6 ms: long enough to see a CPU at its full clock between two interruptions, and short enough for a
 # daemon that has to be ready in half a second. The best round counts: load only ever makes one slower.
-ROUNDS: Final = 6
+ROUNDS: Final = 3
 ROUND_S: Final = 0.006
 _CHUNK_LOOPS: Final = 2_000
 

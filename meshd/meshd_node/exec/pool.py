@@ -1,5 +1,6 @@
 """The pool: the daemon's side of its workers. Everything that a worker sends is a submitter's word, and is checked."""
 
+import fcntl
 import mmap
 import os
 import shutil
@@ -122,9 +123,8 @@ class WorkerPool:
 
     def _make(self, number: int, nursery: trio.Nursery) -> None:
         with ExitStack() as stack:
-            descriptor = os.memfd_create("meshd-progress", os.MFD_CLOEXEC)
+            descriptor = _progress_memory()
             stack.callback(os.close, descriptor)
-            os.ftruncate(descriptor, PROGRESS_BYTES)
             progress = mmap.mmap(descriptor, PROGRESS_BYTES)
             ours, theirs = socket.socketpair()
             stack.callback(theirs.close)
@@ -342,3 +342,11 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _progress_memory() -> int:
+    """Shared memory of sealed size: the worker holds it, too, and reading what it has cut off would kill the daemon."""
+    descriptor = os.memfd_create("meshd-progress", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, PROGRESS_BYTES)
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor

@@ -42,6 +42,9 @@ from meshd_protocol.signing import Domain, Signed
 
 # What one submitter may have waiting. A program blocks long before (at half of it); beyond, it breaks the protocol.
 WAITING_BYTES_MAX: Final = 1 << 30
+# Jobs that have not ended, of one user and of all: about 8 KB each.
+OPEN_JOBS_OF_USER_MAX: Final = 1_024
+OPEN_JOBS_MAX: Final = 8_192
 # Ended jobs are listed, and detached ones keep their results, until one of these is reached.
 ENDED_JOBS_KEPT: Final = 1_000
 RETAINED_BYTES_MAX: Final = 1 << 30
@@ -97,7 +100,8 @@ class JobService:
         self._links: dict[NodeId, Link] = {}
         self._sent: dict[NodeId, SentLog] = {}
         self._contexts: dict[JobId, JobContext] = {}
-        self._ended: deque[tuple[float, JobId]] = deque()
+        self._open_jobs: Counter[Submitter] = Counter()
+        self._ended: dict[Submitter, deque[tuple[float, JobContext]]] = {}
         self._waiting_bytes: Counter[Submitter] = Counter()
         self._retained_bytes = 0
         self._handle = OneAtATime(self._apply)
@@ -106,8 +110,13 @@ class JobService:
     # --- local users ------------------------------------------------------------------------------------------
 
     def open_job(self, uid: int, request: OpenJob, listener: Listener) -> JobContext:
-        """Sign a manifest and accept the job."""
+        """Sign a manifest and accept the job; raise `TooMuchWaiting` if too many are open."""
         submitter = Submitter(self._node, uid)
+        if self._open_jobs[submitter] >= OPEN_JOBS_OF_USER_MAX or self._open_jobs.total() >= OPEN_JOBS_MAX:
+            raise TooMuchWaiting(
+                f"{self._open_jobs[submitter]} jobs of user {uid} are open: wait until some have ended"
+            )
+        self._open_jobs[submitter] += 1
         manifest = Manifest(
             mesh=self._mesh,
             submitter=self._node,
@@ -189,9 +198,13 @@ class JobService:
             listener.finished(context.job, *context.finished)
 
     def detach(self, context: JobContext) -> None:
-        """The listener is gone. A job that was not detached is of no use to anybody any more."""
+        """The program is gone. A job that was not detached is of no use to anybody any more."""
         context.listener = None
-        if context.finished is None and not context.detached:
+        if context.finished is not None:
+            return
+        if context.detached:
+            self.close_job(context)  # nobody can add units to it any more
+        else:
             self.cancel_job(context)
 
     # --- executors --------------------------------------------------------------------------------------------
@@ -237,8 +250,9 @@ class JobService:
 
     def _tick(self) -> None:
         now = self._seams.monotonic()
-        while self._ended and self._ended[0][0] + RETENTION_S <= now:
-            self._forget_oldest()
+        for submitter, ended in list(self._ended.items()):
+            while ended and ended[0][0] + RETENTION_S <= now:
+                self._forget_oldest(submitter)
         self._handle(events.Tick())
 
     def _submit_tranche(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
@@ -350,15 +364,25 @@ class JobService:
                 self._links[node].send(Recall(context.job, FIRST_EPOCH, []))
         self._local.own_job_ended(context.job)
         context.functions.clear()
-        self._ended.append((self._seams.monotonic(), context.job))
+        self._open_jobs[context.submitter] -= 1
+        self._ended.setdefault(context.submitter, deque()).append((self._seams.monotonic(), context))
         if context.listener is not None:
             context.listener.finished(context.job, state, reason)
             context.listener = None  # it has heard all: the next program may attach
-        while len(self._ended) > ENDED_JOBS_KEPT or (self._retained_bytes > RETAINED_BYTES_MAX and self._ended):
-            self._forget_oldest()
+        while sum(map(len, self._ended.values())) > ENDED_JOBS_KEPT:
+            self._forget_oldest(max(self._ended, key=lambda submitter: len(self._ended[submitter])))
+        while self._retained_bytes > RETAINED_BYTES_MAX and self._ended:
+            self._forget_oldest(max(self._ended, key=self._retained_of))
 
-    def _forget_oldest(self) -> None:
-        _, job = self._ended.popleft()
+    def _retained_of(self, submitter: Submitter) -> int:
+        return sum(context.retained_bytes for _, context in self._ended[submitter])
+
+    def _forget_oldest(self, submitter: Submitter) -> None:
+        """Forget a user's oldest ended job. Whoever has most gives way: nobody can push out another's results."""
+        ended = self._ended[submitter]
+        job = ended.popleft()[1].job
+        if not ended:
+            del self._ended[submitter]
         self._retained_bytes -= self._contexts.pop(job).retained_bytes
         self.reports.forget(job)
         self._handle(events.JobForgotten(job))

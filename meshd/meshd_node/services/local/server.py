@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +19,12 @@ from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
 from meshd_node.services.local.session import Session
 from meshd_node.services.outflow import Outflow
-from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.local import LOCAL, Denial, DenialCode
 
 SOCKET_GROUP: Final = "meshd"
-# Programs at a time: each costs a task, a file descriptor and its buffers.
+# Programs at a time, in all and of one user: each costs a task, a file descriptor and its buffers.
 SESSIONS_MAX: Final = 512
+SESSIONS_OF_USER_MAX: Final = 128
 _BACKLOG: Final = 64
 _PEERCRED: Final = struct.Struct("3i")
 
@@ -68,7 +69,7 @@ class LocalServer:
         self._jobs = jobs
         self._answers = answers
         self._outflow = outflow
-        self._sessions = 0
+        self._sessions: Counter[int] = Counter()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Bind, report started, serve."""
@@ -100,18 +101,18 @@ class LocalServer:
 
     async def _serve(self, sock: socket.socket) -> None:
         wire = FrameSocket(sock, LOCAL)
-        if self._sessions >= SESSIONS_MAX:
-            reason = f"{SESSIONS_MAX} programs are connected already"
-            wire.send(Denial(DenialCode.TOO_MUCH, reason[:REASON_CHARS_MAX]))
+        _, uid, _ = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+        if self._sessions[uid] >= SESSIONS_OF_USER_MAX or self._sessions.total() >= SESSIONS_MAX:
+            reason = f"{self._sessions[uid]} programs of user {uid} are connected already: end some"
+            wire.send(Denial(DenialCode.TOO_MUCH, reason))
             wire.flush()
             wire.close()
             return
-        self._sessions += 1
+        self._sessions[uid] += 1
         try:
-            _, uid, _ = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
             await Session(wire, uid, self._jobs, self._answers, self._outflow).run()
         finally:
-            self._sessions -= 1
+            self._sessions[uid] -= 1
 
 
 def _remove_stale(path: Path) -> None:

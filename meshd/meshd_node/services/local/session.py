@@ -11,7 +11,7 @@ from meshd_node.services.jobs.service import JobService, TooMuchWaiting
 from meshd_node.services.local.answers import Answers
 from meshd_node.services.outflow import Outflow
 from meshd_protocol import PROTOCOL_VERSION
-from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
+from meshd_protocol.errors import LocalProtocolError, RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.limits import JOB_FUNCTIONS_MAX, JOB_UNITS_MAX, MIB, REASON_CHARS_MAX
@@ -41,6 +41,10 @@ PAUSE_BYTES: Final = 64 * MIB
 RESUME_BYTES: Final = 16 * MIB
 # A program that does not read and goes on asking is hung up on: units wait for it, answers would pile up.
 UNREAD_BYTES_MAX: Final = 256 * MIB
+# How long a program may take to say its first word, and how many questions it may put before it reads an answer: one
+# costs up to 1 ms, during which nobody else is served.
+HELLO_S: Final = 5.0
+QUESTIONS_MAX: Final = 64
 # Jobs that one program drives at a time.
 STREAMS_MAX: Final = 4_096
 
@@ -83,6 +87,7 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._resume_when_read)
+                nursery.start_soon(self._expect_hello, nursery.cancel_scope)
                 await self._serve()
                 nursery.cancel_scope.cancel()
         finally:
@@ -97,10 +102,20 @@ class Session:
     async def _serve(self) -> None:
         try:
             await self._wire.run(self._messages)
+        except LocalProtocolError as error:
+            # Ours, and so a bug; but no program may end the daemon for the others by what it asks for.
+            log.error("answer_impossible", uid=self._uid, reason=str(error))
         except RemoteProtocolError as error:
             log.info("program_refused", uid=self._uid, reason=str(error))
             self._wire.send(Denial(DenialCode.PROTOCOL, str(error)[:REASON_CHARS_MAX]))
             self._wire.flush()
+
+    async def _expect_hello(self, session: trio.CancelScope) -> None:
+        """Hang up on whoever connects and says nothing: places are few."""
+        await trio.sleep(HELLO_S)
+        if not self._welcomed:
+            log.info("program_silent", uid=self._uid)
+            session.cancel()
 
     async def _resume_when_read(self) -> None:
         while True:
@@ -139,6 +154,8 @@ class Session:
     # --- messages ---------------------------------------------------------------------------------------------
 
     def _messages(self, batch: Batch) -> None:
+        if sum(isinstance(message, Ask) for message, _ in batch) > QUESTIONS_MAX:
+            raise UnexpectedMessage(f"more than {QUESTIONS_MAX} questions at once: wait for the answers")
         for message, stream in batch:
             self._message(message, stream)
         self._outflow.flush()
@@ -192,7 +209,11 @@ class Session:
         if refusal is not None:
             self._send(refusal, stream)
             return
-        context = self._jobs.open_job(self._uid, message, self)
+        try:
+            context = self._jobs.open_job(self._uid, message, self)
+        except TooMuchWaiting as error:
+            self._send(Denial(DenialCode.TOO_MUCH, str(error)), stream)
+            return
         held = Held(context, stream)
         self._streams[stream] = self._by_job[context.job] = held
         self._send(JobOpened(context.job), stream)
@@ -228,6 +249,8 @@ class Session:
         context = self._allowed(job, stream)
         if context is None:
             return
+        if stream == 0 or len(self._streams) >= STREAMS_MAX:
+            raise UnexpectedMessage(f"stream {stream} can not take a job")
         if context.listener is not None or not context.detached or stream in self._streams:
             self._send(Denial(DenialCode.NOT_YOURS, "another program reads this job's results"), stream)
             return

@@ -1,0 +1,28 @@
+"""The one piece of memory that a unit shares with the daemon."""
+
+import os
+import sys
+
+import cloudpickle
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def cut_the_progress_off_and_die() -> None:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if "meshd-progress" in os.readlink(f"/proc/self/fd/{name}"):
+                os.ftruncate(int(name), 0)
+        except OSError:
+            pass
+    os._exit(1)
+
+
+async def test_a_unit_that_cuts_the_shared_memory_off_does_not_kill_the_daemon(host) -> None:
+    """Reading a mapping beyond its file's end is SIGBUS: the daemon died of any unit that wanted it to."""
+    worker = await host.start()
+    (serial,) = host.give(worker, cut_the_progress_off_and_die, ())
+
+    running, reason = await host.end_of(worker)
+    assert running == serial
+    assert "exit code 1" in reason

@@ -53,6 +53,7 @@ class Node:
     environment: dict[str, str]
     process: "subprocess.Popen[bytes] | None" = None
     known: dict[int, psutil.Process] = field(default_factory=dict)
+    was_killed: bool = False
 
     @property
     def socket(self) -> Path:
@@ -119,6 +120,7 @@ class Node:
 
     def kill(self) -> None:
         """End it as a power cut would."""
+        self.was_killed = True
         self.signal(signal.SIGKILL).ended()
 
     def processes(self) -> list[psutil.Process]:
@@ -280,7 +282,7 @@ class Lab:
         left = []
         try:
             code = node.process.wait(PATIENCE_S)
-            if code == 0:
+            if code == 0 and not node.was_killed:  # a daemon that dies while its zygote loads leaves an empty folder
                 left += [f"{node.name} left {path}" for path in (node.socket, *node.scratch.iterdir()) if path.exists()]
         except subprocess.TimeoutExpired:
             left.append(f"{node.name} did not end within {PATIENCE_S} s")

@@ -12,6 +12,8 @@ DEFAULT_PORT: Final = 7423
 
 def complete_address(text: str, port: int = DEFAULT_PORT) -> str:
     """Write `HOST`, `HOST:PORT`, `V6`, `[V6]` or `[V6]:PORT` out as an address; raise `ConfigError`."""
+    if text.isascii() and text.isdecimal():
+        raise ConfigError(f"{text} is no address: write HOST:PORT, 0.0.0.0:{text} for every interface")
     if _is_v6(text):
         text = join_address(text, port)
     elif text.endswith("]") or ":" not in text:

@@ -11,8 +11,10 @@ from meshd_node.app.outside import Outside
 from meshd_node.capacity.measure import make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
 from meshd_node.core.executor.machine import Executor
+from meshd_node.core.membership.effects import MemberState
 from meshd_node.core.owner.machine import Owner
 from meshd_node.exec.pool import WorkerPool
+from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.admission import Admission
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.issuer import Issuer
@@ -36,6 +38,8 @@ from meshd_protocol.records import CageLevel, Core, Phase
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
 WORKER_MODULE: Final = "meshd_node.exec.worker"
+# One small write at most in so much time, and none where nobody comes or goes.
+_REMEMBER_S: Final = 5.0
 # The executor ends what still runs at the drain's end; its workers are gone at once.
 _DRAIN_GRACE_S: Final = 1.0
 
@@ -68,6 +72,7 @@ class Daemon:
         self._draining = False
         self._drained = trio.Event()
 
+        self._acquaintances = Acquaintances(folder.acquaintances_file)
         outside, outflow = Outside(), Outflow()
         self._outflow = outflow
         self._membership = MembershipService(
@@ -75,7 +80,7 @@ class Daemon:
                 certified=me,
                 root_key=identity.credentials.root_key,
                 boot_epoch=folder.next_epoch(),
-                seeds=tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds))),
+                seeds=tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds, *self._acquaintances.read()))),
                 config=config.membership,
             ),
             outside,
@@ -114,10 +119,13 @@ class Daemon:
 
         Cancelling instead ends everything at once.
         """
-        self._net.listen(self._config.listen.address)
         async with trio.open_nursery() as nursery:
-            for part in (self._workers, self._local, self._jobs.timer, self._execution.timer):
+            # The local socket first: it tells a second daemon in this folder from a port that somebody else has.
+            await nursery.start(self._local.run)
+            self._net.listen(self._config.listen.address)
+            for part in (self._workers, self._jobs.timer, self._execution.timer):
                 await nursery.start(part.run)
+            nursery.start_soon(self._remember)
             async with trio.open_nursery() as transport:
                 await transport.start(self._net.run)
                 self._announce(Phase.ALIVE)
@@ -129,6 +137,14 @@ class Daemon:
                 # The transport's own nursery waits here until its goodbyes have left.
                 self._net.stop()
             nursery.cancel_scope.cancel()
+
+    async def _remember(self) -> None:
+        """Keep addresses of members that live, for the day when the token's seeds do not."""
+        while True:
+            await trio.sleep(_REMEMBER_S)
+            others = [member for member in self._membership.members() if member.node != self._net.node]
+            alive = [member for member in others if member.state is MemberState.ALIVE and self._net.link(member.node)]
+            self._acquaintances.keep([address for member in alive for address in member.core.addresses[:1]])
 
     def _announce(self, phase: Phase) -> None:
         """Tell the mesh who and where this node is, and what it lends."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from meshd_node.cli.exits import Exit
 from meshd_node.errors import MeshdError
@@ -12,6 +12,8 @@ from meshd_protocol.messages.local import Ask, CancelJob, DenialCode, Question
 from meshd_sdk.errors import MeshError, MeshRefused
 from meshd_sdk.location import socket_path
 from meshd_sdk.session import Session
+
+_ID_CHARS: Final = 32
 
 
 class DaemonAbsent(MeshdError):
@@ -35,16 +37,23 @@ class NotYours(MeshdError):
 def ask(question: Question, job: str = "", index: int = -1) -> Any:
     """Put a question to the local daemon; return its JSON."""
     with _session() as session:
-        return session.ask(Ask(question, _job_id(job), index))
+        return session.ask(Ask(question, _job_id(session, job), index))
 
 
 def cancel_job(job: str) -> None:
     """Cancel every unit of a job."""
     with _session() as session:
-        session.ask(CancelJob(_job_id(job)))
+        session.ask(CancelJob(_job_id(session, job)))
 
 
-def _job_id(text: str) -> JobId:
+def _job_id(session: Session, text: str) -> JobId:
+    """The job that an id, or the beginning of one, means."""
+    if len(text) < _ID_CHARS and text:
+        known = [str(job["id"]) for job in session.ask(Ask(Question.JOBS))]
+        found = [each for each in known if each.startswith(text.lower())]
+        if len(found) != 1:
+            raise NoSuchJob(f"{len(found)} jobs of this node begin with {text!r}", "`meshd jobs` lists the ids")
+        text = found[0]
     try:
         return JobId(from_text(text) if text else b"")
     except MalformedId as error:

@@ -1,5 +1,6 @@
 """The script `meshd`: finds the verb, turns every error into one line and an exit code."""
 
+import difflib
 import gc
 import importlib
 import os
@@ -38,6 +39,16 @@ class _Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_VERBS.items()))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _VERBS, 1)
+            raise click.UsageError(
+                f"there is no verb {args[0]!r}" + (f", did you mean {near[0]!r}?" if near else ""), ctx
+            )
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
@@ -66,6 +77,9 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one verb; return its exit code. Errors are one line on standard error, with what to do next."""
     try:
         code = _meshd.main(arguments, prog_name="meshd", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "")
+        return Exit.USAGE
     except click.ClickException as error:
         _complain(error.format_message(), _help_for(error))
         return Exit.USAGE

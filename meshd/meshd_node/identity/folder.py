@@ -67,6 +67,11 @@ class NodeFolder:
         """Where the uses of invites are counted."""
         return self.path / "invites.sqlite"
 
+    @property
+    def acquaintances_file(self) -> Path:
+        """Where addresses of other members are kept."""
+        return self.path / "acquaintances.json"
+
     def is_node(self) -> bool:
         """Whether a mesh was founded or joined here."""
         return read_private(self._facts_file) is not None

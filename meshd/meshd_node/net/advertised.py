@@ -18,11 +18,18 @@ def advertised(bound: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for address in bound:
         host, port = split_address(address)
-        if ipaddress.ip_address(host).is_unspecified:
+        if _is_every_interface(host):
             found.update((join_address(each, port), None) for each in _of_this_machine(v6=":" in host))
         else:
             found[address] = None
     return list(found)[:ADDRESSES_MAX]
+
+
+def _is_every_interface(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False  # a name
 
 
 def _of_this_machine(*, v6: bool) -> list[str]:

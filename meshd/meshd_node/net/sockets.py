@@ -32,7 +32,9 @@ def listen(address: str) -> list[socket.socket]:
         for sock in sockets:
             sock.close()
         why = error.strerror or str(error)
-        raise ListenFailed(f"can not listen on {address}: {why}", "choose another address with --listen") from error
+        raise ListenFailed(
+            f"can not listen on {address}: {why}", "change [listen] in node.toml, or set MESHD_LISTEN"
+        ) from error
     return sockets
 
 

@@ -188,3 +188,33 @@ def test_a_replicated_batch_goes_out_in_batches(rig) -> None:
 
     assert sum(len(lease.indices) for lease in rig.leases) == 400
     assert len(rig.leases) == 2
+
+
+def test_copies_that_all_differ_fail_once_nobody_is_left_to_ask(rig) -> None:
+    """A function that uses the clock or its process id waited for ever for a node that would agree."""
+    for name in "abc":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2, quorum=2))
+    rig.submit(job, 1)
+    for answer in (b"one", b"two", b"three"):
+        rig.answer(rig.leases[0], answer)
+
+    outcome = rig.delivered[job][0]
+    assert outcome.status is UnitStatus.FAILED
+    assert "does the function use random numbers" in outcome.detail
+
+
+def test_two_copies_that_differ_wait_for_a_third_node(rig) -> None:
+    """One of the two may lie, and whoever joins can tell which."""
+    for name in "ab":
+        rig.node(name)
+    job = rig.job(policy=Policy(replicas=2, quorum=2))
+    rig.submit(job, 1)
+    rig.answer(rig.leases[0], b"wrong")
+    rig.answer(rig.leases[0])
+    assert rig.delivered == {}
+
+    rig.node("c")
+    rig.answer(rig.leases[0])
+
+    assert rig.delivered[job][0].value == b"right"

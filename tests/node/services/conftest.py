@@ -45,7 +45,7 @@ class FakeExecutor:
     recalls: list[effects.Recall] = field(default_factory=list)
     ended: list[JobId] = field(default_factory=list)
 
-    def own_function(self, job: JobId, digest: Digest, data: bytes) -> None:
+    def own_function(self, submitter: Submitter, job: JobId, digest: Digest, data: bytes) -> None:
         pass
 
     def own_lease(self, lease: effects.Lease, submitter: Submitter, timeout_ms: int) -> None:

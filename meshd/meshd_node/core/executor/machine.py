@@ -41,9 +41,9 @@ class Executor:
     def __init__(self, node: NodeId, slots: int, config: ExecutorConfig | None = None) -> None:
         """Serve with at most `slots` workers."""
         self.node = node
-        self._config = config or ExecutorConfig()
-        self._ledger = Ledger(slots, self._config)
-        self._dispatch = Dispatch(slots, self._config)
+        self.config = config or ExecutorConfig()
+        self._ledger = Ledger(slots, self.config)
+        self._dispatch = Dispatch(slots, self.config)
         self._crew = self._dispatch.crew
         self._backlog = self._dispatch.backlog
         # Workers in a row, by submitter, that ended without having answered one unit.
@@ -119,7 +119,7 @@ class Executor:
                 if given_share is share and key_of(work) in keys:
                     self._ledger.forget(share, work, step.now)
                     worker.given[serial] = (ghost, work)
-            worker.set_deadline(self._config.recall_grace_ms / 1e3)
+            worker.set_deadline(self.config.recall_grace_ms / 1e3)
 
     # --- workers --------------------------------------------------------------------------------------------------
 
@@ -141,9 +141,9 @@ class Executor:
             self._failures.pop(worker.submitter, None)
             for resized in self._ledger.learn(spent, elapsed_s):
                 self._resize(resized, step)
-        worker.set_deadline(self._config.recall_grace_ms / 1e3)
+        worker.set_deadline(self.config.recall_grace_ms / 1e3)
         self._take_back(handed_back, step)
-        if handed_back and worker.note_hand_back() > self._config.hand_backs_max:
+        if handed_back and worker.note_hand_back() > self.config.hand_backs_max:
             self._dispatch.end_worker(worker, "it gives units back and runs none", step)
             self._failed_to_start(worker.submitter, "it gives units back and runs none", step)
         if handed_back:
@@ -174,7 +174,7 @@ class Executor:
 
     def _failed_to_start(self, submitter: Submitter, reason: str, step: Step) -> None:
         failures = self._failures.pop(submitter, 0) + 1
-        if failures < self._config.start_failures_max:
+        if failures < self.config.start_failures_max:
             if self._backlog.waiting(submitter):
                 self._failures[submitter] = failures
         else:

@@ -17,6 +17,8 @@ from meshd_protocol.messages.local import Outcome
 
 # Indexed by the two AttemptStatus that are results; an enum's call would cost a third of a unit's whole way.
 _STATUS = (UnitStatus.RETURNED, UnitStatus.RAISED)
+# With two that differ, one may lie, and a third node that joins can tell which.
+_BABEL = 3
 
 
 class Endings:
@@ -139,10 +141,17 @@ class Endings:
             self._accept(job, unit, trial, accepted, turn)
         elif not job.plan.pure:
             self._fail(job, unit, f"it ran on {short(executor.node)}, which is not trusted any more", turn)
-        elif job.plan.hopeless(trial):
+        elif job.plan.hopeless(trial) or self._is_babel(job, trial):
             self._fail(job, unit, disagreement_reason(job.plan.quorum, trial), turn)
         else:
             await_more(job, unit)
+
+    def _is_babel(self, job: Job, trial: Trial) -> bool:
+        """Whether three copies or more all differ, and nobody is left to ask: no liar does that, only the function."""
+        if trial.running or len(trial.votes) < _BABEL or len(trial.results) < len(trial.votes):
+            return False
+        voted = {vote.voter for vote in trial.votes}
+        return all(executor.voter in voted for executor in self._executors.fitting(job.needs))
 
     def _accept(self, job: Job, unit: Unit, trial: Trial, accepted: Digest, turn: Turn) -> None:
         self._close(job, unit, turn)

@@ -4,6 +4,10 @@ from meshd_node.core.owner.unit import Trial, Vote
 from meshd_protocol.ids import Digest, NodeId, to_text
 from meshd_protocol.limits import TRACEBACK_CHARS_MAX
 
+_ADVICE = (
+    ". Each copy gave another result: does the function use random numbers, the time or the order of a set? Seed it"
+)
+
 
 def short(node: NodeId) -> str:
     """A node's id as far as people read it."""
@@ -19,7 +23,8 @@ def failures_reason(trial: Trial) -> str:
 
 def disagreement_reason(quorum: int, trial: Trial) -> str:
     """Who said what, when no quorum agrees."""
-    return f"no {quorum} of {len(trial.votes)} copies agree: {camps(trial.votes)}"[:TRACEBACK_CHARS_MAX]
+    said = f"no {quorum} of {len(trial.votes)} copies agree: {camps(trial.votes)}"[: TRACEBACK_CHARS_MAX - len(_ADVICE)]
+    return said + (_ADVICE if len(trial.results) == len(trial.votes) else "")
 
 
 def camps(votes: list[Vote]) -> str:

@@ -11,16 +11,18 @@ class Admittance:
     def __init__(self, me: Certified) -> None:
         self._me = me
 
-    def admits(self, owner: Certified) -> bool:
-        """Whether this owner may send work at all."""
-        return Role.WORKER in self._me.roles and Role.SUBMITTER in owner.roles and owner.operator == self._me.operator
-
-    def refusal(self, owner: Certified, manifest: Manifest) -> str:
-        """Why this work is not done here, for the owner's `why`; "" if it is."""
+    def why_not(self, owner: Certified) -> str:
+        """Why nothing of this owner's is done or kept here, for its `why`; "" if it may send work."""
         if Role.WORKER not in self._me.roles:
             return "this node's certificate has no role worker"
+        if Role.SUBMITTER not in owner.roles:
+            return "the owner's certificate has no role submitter"
         if owner.operator != self._me.operator:
             return f"this node works for its own operator ({self._me.operator}) only, until work is caged"
+        return ""
+
+    def refusal(self, manifest: Manifest) -> str:
+        """Why this work of an owner that may send some is not done here, for the owner's `why`; "" if it is."""
         if manifest.needs.python not in ("", PYTHON):
             return f"this node runs Python {PYTHON}, not {manifest.needs.python}"
         return ""

@@ -17,7 +17,7 @@ from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.execution.admittance import Admittance
 from meshd_node.services.execution.functions import FunctionStore
-from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked
+from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked, Refused
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.outflow import Outflow
 from meshd_node.services.receipts import sign_results
@@ -68,6 +68,7 @@ class ExecutionService:
         self._admittance = admittance
         self._outflow = outflow
         self._links: dict[NodeId, Link] = {}
+        # Of the owners that may send work; of all others, nothing is looked at or kept.
         self._intakes: dict[NodeId, Intake] = {}
         self._handle = OneAtATime(self._apply)
         self.timer = Timer(lambda: self._handle(events.Tick()), outflow.flush)
@@ -85,8 +86,8 @@ class ExecutionService:
         """A session with a node began; it may send work."""
         node = link.peer.node
         self._links[node] = link
-        self._intakes[node] = Intake(link.peer, self._me.mesh, self.functions)
-        if self._admittance.admits(link.peer):
+        if not self._admittance.why_not(link.peer):
+            self._intakes[node] = Intake(link.peer, self._me.mesh, self.functions, self.executor.config)
             self._handle(events.OwnerUp(node))
 
     def link_down(self, link: Link) -> None:
@@ -94,29 +95,39 @@ class ExecutionService:
         node = link.peer.node
         if self._links.get(node) is link:
             del self._links[node]
-            self._intakes.pop(node).close()
-            self._handle(events.OwnerLost(node))
+            if intake := self._intakes.pop(node, None):
+                intake.close()
+                self._handle(events.OwnerLost(node))
 
     def job_open(self, node: NodeId, message: JobOpen) -> None:
         """An owner tells of a job."""
-        self._intakes[node].open_job(message)
+        if intake := self._intakes.get(node):
+            intake.open_job(message)
 
     def tranche_open(self, node: NodeId, message: TrancheOpen) -> None:
         """An owner tells what its submitter signed for."""
-        self._intakes[node].open_tranche(message)
+        if intake := self._intakes.get(node):
+            intake.open_tranche(message)
 
     def function_data(self, node: NodeId, message: FunctionData) -> None:
         """An owner sends a function; leases may have waited for it."""
-        for lease in self._intakes[node].add_function(message):
-            self.lease(node, lease)
+        if intake := self._intakes.get(node):
+            for lease in intake.add_function(message):
+                self.lease(node, lease)
 
     def lease(self, node: NodeId, lease: LeaseGrant) -> None:
         """An owner lets this node run units."""
-        match self._intakes[node].accept(lease):
+        intake = self._intakes.get(node)
+        if intake is None:
+            self._give_back(node, lease, AttemptStatus.REFUSED, self._admittance.why_not(self._links[node].peer))
+            return
+        match intake.accept(lease):
             case Accepted(manifest, work):
                 self._run(node, lease, manifest, work)
             case HandBack():
                 self._give_back(node, lease, AttemptStatus.HANDED_BACK, "the job or tranche is not known here any more")
+            case Refused(reason):
+                self._give_back(node, lease, AttemptStatus.REFUSED, reason)
             case Parked():
                 pass
             case never:
@@ -124,15 +135,18 @@ class ExecutionService:
 
     def recall(self, node: NodeId, message: Recall) -> None:
         """An owner does not want units any more."""
+        intake = self._intakes.get(node)
+        if intake is None:
+            return
         if not message.indices:
-            self._intakes[node].job_ended(message.job)
+            intake.job_ended(message.job)
         self._handle(events.Recalled(node, message.job, message.epoch, message.indices))
 
     # --- this node's own jobs ---------------------------------------------------------------------------------
 
-    def own_function(self, job: JobId, digest: Digest, data: bytes) -> None:
-        """A function of an own job."""
-        self.functions.put(self._me.node, job, digest, data)
+    def own_function(self, submitter: Submitter, job: JobId, digest: Digest, data: bytes) -> None:
+        """A function of an own job; raise `TooManyFunctions` if that user's fill their share."""
+        self.functions.put(submitter, job, digest, data)
 
     def own_lease(self, lease: owner_effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
         """Own units to run here; this daemon signed them a moment ago."""
@@ -146,7 +160,7 @@ class ExecutionService:
     def own_job_ended(self, job: JobId) -> None:
         """An own job ended."""
         self._handle(events.Recalled(self._me.node, job, FIRST_EPOCH, []))
-        self.functions.forget(self._me.node, job)
+        self.functions.forget(job)
 
     # --- workers ----------------------------------------------------------------------------------------------
 
@@ -172,7 +186,7 @@ class ExecutionService:
     # --- the machine ------------------------------------------------------------------------------------------
 
     def _run(self, node: NodeId, lease: LeaseGrant, manifest: Manifest, work: list[LeasedWork]) -> None:
-        refusal = self._admittance.refusal(self._links[node].peer, manifest)
+        refusal = self._admittance.refusal(manifest)
         if refusal:
             self._give_back(node, lease, AttemptStatus.REFUSED, refusal)
             return

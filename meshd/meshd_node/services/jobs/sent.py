@@ -1,24 +1,24 @@
-"""What one executor has of a job in this session, so that nothing is sent twice and nothing it dropped is missed."""
+"""What one executor has of our jobs in this session, so that nothing is sent twice and nothing it dropped is missed."""
 
 from meshd_node.core.tranche_window import TrancheWindow
 from meshd_protocol.ids import Digest, JobId
 
 
 class SentJob:
-    """What an executor holds of one job: functions, newest tranches; and whether bulk carried its manifest."""
+    """What an executor holds of one job: its functions; and whether bulk carried its manifest."""
 
-    __slots__ = ("functions", "on_bulk", "tranches")
+    __slots__ = ("functions", "on_bulk")
 
     def __init__(self) -> None:
         self.functions: set[Digest] = set()
-        self.tranches: TrancheWindow[None] = TrancheWindow()
         self.on_bulk = False
 
 
 class SentLog:
-    """All jobs that one executor knows of in this session."""
+    """All jobs that one executor knows of in this session, and their newest tranches."""
 
     def __init__(self) -> None:
+        self.tranches: TrancheWindow[None] = TrancheWindow()
         self._jobs: dict[JobId, SentJob] = {}
 
     def job(self, job: JobId) -> SentJob | None:
@@ -32,4 +32,5 @@ class SentLog:
 
     def forget(self, job: JobId) -> bool:
         """The job ended; whether the executor had heard of it."""
+        self.tranches.forget(job)
         return self._jobs.pop(job, None) is not None

@@ -56,8 +56,8 @@ _INLINE_BYTES_MAX: Final = CONTROL_BYTES_MAX - 16 * 1024
 class LocalExecutor(Protocol):
     """This node's own executor, reached without a wire."""
 
-    def own_function(self, job: JobId, digest: Digest, data: bytes) -> None:
-        """A function of an own job."""
+    def own_function(self, submitter: Submitter, job: JobId, digest: Digest, data: bytes) -> None:
+        """A function of an own job; raise `TooManyFunctions` if that user's fill their share."""
         ...
 
     def own_lease(self, lease: effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
@@ -146,11 +146,11 @@ class JobService:
         return context
 
     def define_function(self, context: JobContext, data: bytes) -> Digest:
-        """Take a pickled function in; nobody here unpickles it."""
+        """Take a pickled function in; nobody here unpickles it. Raise `TooManyFunctions`, having kept nothing."""
         digest = function_digest(data)
         if digest not in context.functions:
+            self._local.own_function(context.submitter, context.job, digest, data)
             context.functions[digest] = data
-            self._local.own_function(context.job, digest, data)
         return digest
 
     def submit(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
@@ -321,8 +321,8 @@ class JobService:
             if digest not in sent.functions:
                 sent.functions.add(digest)
                 self._send_function(link, context, sent, context.functions[digest])
-        if tranche not in sent.tranches:
-            sent.tranches.put(tranche, context.tranches.size(tranche), None)
+        if (context.job, tranche) not in log_of_node.tranches:
+            log_of_node.tranches.put(context.job, tranche, context.tranches.size(tranche), None)
             link.send(TrancheOpen(context.job, context.tranches[tranche]))
         if bulk:
             self._open_on_bulk(link, context, sent)

@@ -6,6 +6,7 @@ import trio
 
 from meshd_node.frame_socket import Batch, FrameSocket
 from meshd_node.log import log
+from meshd_node.services.execution.functions import TooManyFunctions
 from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.service import JobService, TooMuchWaiting
 from meshd_node.services.local.answers import Answers
@@ -224,7 +225,11 @@ class Session:
         if held := self._held(stream):
             if len(held.functions) >= JOB_FUNCTIONS_MAX:
                 raise UnexpectedMessage(f"more than {JOB_FUNCTIONS_MAX} functions in one job")
-            held.functions[message.number] = self._jobs.define_function(held.context, message.data)
+            try:
+                held.functions[message.number] = self._jobs.define_function(held.context, message.data)
+            except TooManyFunctions as error:
+                self._send(Denial(DenialCode.TOO_MUCH, str(error)), stream)
+                self._jobs.cancel_job(held.context)
 
     def _submit(self, message: SubmitUnits, stream: int) -> None:
         held = self._held(stream)

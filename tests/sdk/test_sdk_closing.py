@@ -20,5 +20,6 @@ def test_a_unit_that_comes_after_the_closing_fails_and_never_reaches_the_daemon(
     with pytest.raises(MeshClosed, match="after shutdown"):
         late.result(10)
     mesh.shutdown()
+    assert daemon.connections[0].ended.wait(10)
     assert [len(message.units) for message in daemon.of_kind(SubmitUnits)] == [1]
     assert len(daemon.of_kind(CloseJob)) == 1

@@ -134,9 +134,13 @@ class Node:
         self.known.update({process.pid: process for process in found})
         return found
 
+    def zygote(self) -> psutil.Process:
+        """The process that makes its workers."""
+        return next(each for each in self.processes() if _parent(each) == self.pid)
+
     def workers(self) -> list[psutil.Process]:
         """The workers that live now: the zygote's children."""
-        return [each for each in self.processes() if each.pid != self.pid and each.ppid() != self.pid]
+        return [each for each in self.processes() if each.pid != self.pid and _parent(each) not in (self.pid, 0)]
 
     def left_over(self) -> list[str]:
         """Processes of this node that still live."""
@@ -305,6 +309,14 @@ def logs_of(nodes: list[Node]) -> str:
     )
 
 
+def _parent(process: psutil.Process) -> int:
+    """Whose child a process is; 0 if it has just ended."""
+    try:
+        return int(process.ppid())
+    except psutil.NoSuchProcess:
+        return 0
+
+
 def _lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -363,3 +375,9 @@ def standing(_standing: list[Node], shared_lab: Lab) -> Iterator[list[Node]]:
 def until() -> Callable[..., Any]:
     """`eventually`: look until it is true."""
     return eventually
+
+
+@pytest.fixture
+def lives() -> Callable[[psutil.Process], bool]:
+    """Whether a process has not ended."""
+    return _lives

@@ -64,7 +64,7 @@ def test_when_its_own_daemon_is_killed_a_program_learns_it_at_once(lab) -> None:
             list(job.results())
 
 
-def test_units_of_an_owner_that_is_killed_are_given_up_by_whoever_runs_them(lab, until) -> None:
+def test_units_of_an_owner_that_is_killed_are_given_up_by_whoever_runs_them(lab, until, lives) -> None:
     owner, worker = lab.found(0, 1)
     with owner.mesh() as mesh:
         mesh.submit(wait_for, str(lab.open_folder / "began"), str(lab.open_folder / "never"))
@@ -72,7 +72,7 @@ def test_units_of_an_owner_that_is_killed_are_given_up_by_whoever_runs_them(lab,
         (busy,) = worker.workers()
         owner.kill()
 
-        until(lambda: not busy.is_running() or busy.status() == "zombie")
+        until(lambda: not lives(busy))
     with worker.mesh() as mesh:
         assert mesh.submit(pow, 2, 10).result(20) == 1024
 
@@ -152,14 +152,14 @@ def test_a_killed_daemon_leaves_no_worker_and_starts_again_over_its_socket(lab, 
         assert mesh.submit(pow, 2, 10).result(20) == 1024
 
 
-def test_a_zygote_that_is_killed_is_replaced_and_its_units_run_again(lab, until) -> None:
+def test_a_zygote_that_is_killed_is_replaced_and_its_units_run_again(lab, until, lives) -> None:
     (node,) = lab.found(1)
     with node.mesh() as mesh:
         future = mesh.submit(wait_for, str(lab.open_folder / "began"), str(lab.open_folder / "go"))
         until((lab.open_folder / "began").exists)
-        (zygote,) = [process for process in node.processes() if process.ppid() == node.pid]
-        zygote.kill()
-        until(lambda: not [process for process in node.workers() if process.ppid() == zygote.pid])
+        (worker,) = node.workers()
+        node.zygote().kill()
+        until(lambda: not lives(worker))
         (lab.open_folder / "go").touch()
 
         assert future.result(20)

@@ -36,7 +36,8 @@ def settle(future: MeshFuture[Any], outcome: Outcome) -> None:
 def loaded_class(module: str, qualname: str) -> type | None:
     """The class of this name if this process has loaded it and it is of a sort that only holds data.
 
-    Nothing is imported, and no `__getattr__` is asked: a result may name anything.
+    Nothing is imported, and no `__getattr__` is asked: a result may name anything. Exceptions that are not an
+    `Exception` are not given, and so arrive as `RemoteError`: a `SystemExit` of an executor's would end this program.
     """
     scope = vars(sys.modules[module]) if module in sys.modules else {}
     found: object = None
@@ -49,7 +50,9 @@ def loaded_class(module: str, qualname: str) -> type | None:
 
 
 def _holds_data_only(kind: type) -> bool:
-    if issubclass(kind, BaseException | enum.Enum) or dataclasses.is_dataclass(kind):
+    if issubclass(kind, BaseException):
+        return issubclass(kind, Exception)
+    if issubclass(kind, enum.Enum) or dataclasses.is_dataclass(kind):
         return True
     return issubclass(kind, tuple) and "_fields" in vars(kind)
 

@@ -6,8 +6,10 @@ import dataclasses
 import datetime as dt
 import enum
 import math
+import struct
 import subprocess
 import sys
+import tracemalloc
 import zoneinfo
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,6 +17,7 @@ from fractions import Fraction
 from typing import NamedTuple
 from uuid import UUID
 
+import msgpack
 import numpy as np
 import pytest
 
@@ -414,8 +417,6 @@ def test_value_in_place_of_an_exception_is_the_senders_fault() -> None:
 
 def test_announced_lengths_are_not_believed_before_their_items_came() -> None:
     """1,000 nested arrays that each announce a million items would allocate gigabytes."""
-    import tracemalloc
-
     hostile = b"\xdd\x00\x0f\x00\x00" * 400 + bytes(1 << 20)
     tracemalloc.start()
     try:
@@ -430,10 +431,46 @@ def test_announced_lengths_are_not_believed_before_their_items_came() -> None:
 
 def test_keys_of_one_hash_are_refused_before_they_cost_quadratic_time() -> None:
     modulus = (1 << 61) - 1
-    encoded = values.encode({modulus * (1 << 64) * i: None for i in range(1, 500)})
-    hostile = values.encode([modulus * (1 << 64) * i for i in range(1, 5_000)])
+    same = [modulus * (1 << 64) * i for i in range(1, 66)]
 
-    assert len(values.decode(encoded)) == 499  # type: ignore[arg-type]
-    items = sorted(values.encode(item) for item in values.decode(hostile))  # type: ignore[attr-defined]
-    with pytest.raises(MalformedValue, match="same hash"):
-        values.decode(b"\xde" + len(items).to_bytes(2, "big") + b"".join(item + b"\xc0" for item in items))
+    assert len(values.decode(values.encode(dict.fromkeys(same[:64])))) == 64  # type: ignore[arg-type]
+    for hostile in (dict.fromkeys(same), set(same), frozenset((key,) for key in same)):
+        with pytest.raises(MalformedValue, match="more than 64 keys or items of a set have the same hash"):
+            values.decode(values.encode(hostile))
+
+
+def test_powers_of_two_are_keys_though_each_61st_has_the_same_hash() -> None:
+    for powers in ({1 << k: k for k in range(3_000)}, {2.0**k: k for k in range(-1_000, 1_000)}):
+        assert values.decode(values.encode(powers)) == powers
+
+
+def test_map_of_colliding_timestamps_does_not_hang_its_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(msgpack.Timestamp, "__hash__", lambda _: pytest.fail("a table of timestamps is built"))
+    keys = [b"\xc7\x0c\xff" + struct.pack(">Iq", nanoseconds, 5) for nanoseconds in range(100)]
+
+    with pytest.raises(MalformedValue, match="timestamp"):
+        values.decode(b"\xde" + len(keys).to_bytes(2, "big") + b"".join(key + b"\xc0" for key in keys))
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda value: (value,),
+    slice,
+    lambda value: Point(value, 0.0),
+    ValueError,
+])  # fmt: skip
+def test_value_in_63_containers_takes_no_more_memory_than_a_small_multiple(wrap: Callable[[object], object]) -> None:
+    value: object = bytes(1 << 20)
+    for _ in range(VALUE_DEPTH_MAX - 1):
+        value = wrap(value)
+    encoded = values.encode(value)
+    del value
+
+    tracemalloc.start()
+    try:
+        arrived = values.decode(encoded, here)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert values.encode(arrived) == encoded
+    assert peak < 8 * len(encoded)

@@ -1,5 +1,6 @@
 """What `concurrent.futures` promises, kept by `Mesh`."""
 
+import asyncio
 import concurrent.futures
 import gc
 import threading
@@ -71,6 +72,18 @@ def test_exception_of_a_type_that_this_process_does_not_know_says_its_name(mesh)
     assert isinstance(error, RemoteError)
     assert "Unknown" in str(error)
     assert "what it said" in str(error)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_unit_can_not_end_the_program_that_waits_for_its_result(mesh, kind):
+    def leave():
+        raise kind(0)
+
+    with pytest.raises(RemoteError) as caught:
+        mesh.submit(leave).result(5)
+
+    assert caught.value.type_name.endswith(kind.__qualname__)
+    assert caught.value.text == "0"
 
 
 def test_map_gives_results_in_order_whatever_the_chunks(mesh):

@@ -13,7 +13,7 @@ from meshd_protocol.values.exceptions import RemoteError, RemoteTraceback
 from meshd_protocol.values.instances import Resolve
 from meshd_protocol.values.plain import NotPlain, decode_plain, encode_plain
 from meshd_protocol.values.unfit import Unfit
-from meshd_protocol.values.wire import Code, Ext, pack, unpack
+from meshd_protocol.values.wire import Code, Extension, pack, unpack
 
 __all__ = [
     "RemoteError",
@@ -59,9 +59,9 @@ def decode_exception(data: bytes, resolve: Resolve, detail: str = "") -> BaseExc
     It is of its own type where `resolve` knows it, else a `RemoteError`. Raise `MalformedValue` if it is none.
     """
     tree = unpack(data)
-    if not isinstance(tree, Ext) or tree.code != Code.EXCEPTION:
+    if not isinstance(tree, Extension) or tree.code != Code.EXCEPTION:
         raise MalformedValue("a unit that raised should send an exception")
-    error = Builder(resolve).exception(tree.data)
+    error = Builder(resolve).exception(tree)
     if detail:
         error.__cause__ = RemoteTraceback(detail)
     return error

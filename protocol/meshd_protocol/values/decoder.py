@@ -4,6 +4,7 @@ The one code of others that may run is `__hash__` and `__eq__` of a class that `
 instances is a key or an item of a set.
 """
 
+from collections import Counter
 from typing import Final
 
 from meshd_protocol.errors import MalformedValue, ValueRefused
@@ -11,13 +12,14 @@ from meshd_protocol.limits import VALUE_DEPTH_MAX
 from meshd_protocol.values.exceptions import Parts, RemoteError, assemble
 from meshd_protocol.values.instances import Resolve, build_dataclass, build_member, build_namedtuple, find
 from meshd_protocol.values.scalars import SCALAR_CODES, build_scalar
-from meshd_protocol.values.wire import NAN_BYTES, Code, Ext, check_rising, pack, unpack, unpack_fields
+from meshd_protocol.values.wire import NAN_BYTES, Code, Extension, check_rising, pack, unpack, unpack_fields
 
 _NAN: Final = b"\xcb" + NAN_BYTES
 # Python salts the hashes of these; those of numbers anybody can make collide.
 _SALTED: Final = frozenset({str, bytes})
-# A chain this long costs about 10 ms to build; honest keys do not come near it.
-_SAME_HASH_MAX: Final = 1_000
+# Every key of a chain is compared with those before it. The honest keys that come closest are the powers of two, of
+# which each 61st has the same hash.
+_SAME_HASH_MAX: Final = 64
 
 
 class Builder:
@@ -36,34 +38,36 @@ class Builder:
                 if tree != tree and pack(tree) != _NAN:  # noqa: PLR0124  # only NaN is unlike itself
                     raise MalformedValue("a NaN is not in its canonical form")
                 return tree
-            case Ext():
-                return self._extension(tree.code, tree.data, depth)
+            case Extension():
+                return self._extension(tree, depth)
             case list():
                 return self._items(tree, depth)
             case dict():
                 return self._dict(tree, depth)
         raise MalformedValue(f"a value holds a {type(tree).__name__} of MessagePack, which means nothing here")
 
-    def _extension(self, code: int, body: bytes, depth: int) -> object:
+    def _extension(self, tree: Extension, depth: int) -> object:
+        # No frame keeps a body while it builds what was in it: 64 levels would hold a large one 64 times.
+        code = tree.code
         if code in SCALAR_CODES:
-            return build_scalar(code, body)
+            return build_scalar(code, tree.take())
         match code:
             case Code.TUPLE:
-                return tuple(self._items(unpack(body), depth))
+                return tuple(self._items(unpack(tree.take()), depth))
             case Code.SET:
-                return self._set(body, depth)
+                return self._set(unpack(tree.take()), depth)
             case Code.FROZENSET:
-                return frozenset(self._set(body, depth))
+                return frozenset(self._set(unpack(tree.take()), depth))
             case Code.SLICE:
-                return slice(*self._items(unpack_fields(body, 3), depth))
+                return slice(*self._items(unpack_fields(tree.take(), 3), depth))
             case Code.ARRAY | Code.ARRAY_SCALAR:
                 from meshd_protocol.values.arrays import build_array  # noqa: PLC0415  # loads numpy
 
-                return build_array(code, body)
+                return build_array(code, tree.take())
             case Code.ENUM | Code.DATACLASS | Code.NAMEDTUPLE:
-                return self._instance(code, body, depth)
+                return self._instance(code, unpack_fields(tree.take(), 3), depth)
             case Code.EXCEPTION:
-                return self.exception(body, depth)
+                return self.exception(tree, depth)
         raise MalformedValue(f"extension {code} does not exist")
 
     def _items(self, tree: object, depth: int) -> list[object]:
@@ -81,8 +85,7 @@ class Builder:
             raise MalformedValue("a map has two keys that Python takes for one")
         return made
 
-    def _set(self, body: bytes, depth: int) -> set[object]:
-        tree = unpack(body)
+    def _set(self, tree: object, depth: int) -> set[object]:
         if type(tree) is not list:
             raise MalformedValue("a set does not hold a list")
         check_rising([pack(item) for item in tree])
@@ -92,15 +95,15 @@ class Builder:
             raise MalformedValue("a set has two items that Python takes for one")
         return made
 
-    def _instance(self, code: int, body: bytes, depth: int) -> object:
-        match code, unpack_fields(body, 3):
+    def _instance(self, code: int, fields: list[object], depth: int) -> object:
+        match code, fields:
             case Code.ENUM, [str(module), str(qualname), str(name)]:
                 return build_member(find(self._resolve, module, qualname), name)
             case Code.NAMEDTUPLE, [str(module), str(qualname), list(items)]:
                 values = self._items(items, depth)
                 return build_namedtuple(find(self._resolve, module, qualname), values)
-            case Code.DATACLASS, [str(module), str(qualname), dict(fields)]:
-                named = self._named(fields, depth)
+            case Code.DATACLASS, [str(module), str(qualname), dict(named_fields)]:
+                named = self._named(named_fields, depth)
                 return build_dataclass(find(self._resolve, module, qualname), named)
         raise MalformedValue("not an instance")
 
@@ -111,9 +114,9 @@ class Builder:
 
     # --- exceptions -----------------------------------------------------------------------------------------------
 
-    def exception(self, body: bytes, depth: int = 0) -> BaseException:
+    def exception(self, tree: Extension, depth: int = 0) -> BaseException:
         """The exception of this extension, as `RemoteError` where its own type can not be had here."""
-        module, qualname, arguments, notes, attributes = unpack_fields(body, 5)
+        module, qualname, arguments, notes, attributes = unpack_fields(tree.take(), 5)
         if not (isinstance(module, str) and isinstance(qualname, str) and isinstance(attributes, dict)):
             raise MalformedValue("not an exception")
         if not isinstance(notes, list) or any(type(note) is not str for note in notes):
@@ -147,8 +150,9 @@ def _hashable(items: list[object]) -> list[object]:
         hashes = list(map(hash, items))
     except Exception as error:  # a list as a key, or a class of the caller's that can not be hashed
         raise MalformedValue(f"a key or an item of a set can not be hashed: {error}") from error
-    if len(hashes) - len(set(hashes)) > _SAME_HASH_MAX:
-        raise MalformedValue("too many keys have the same hash")
+    # The longest chain is looked for only where there can be one: counting takes longer than building the table.
+    if len(hashes) - len(set(hashes)) >= _SAME_HASH_MAX and max(Counter(hashes).values()) > _SAME_HASH_MAX:
+        raise MalformedValue(f"more than {_SAME_HASH_MAX} keys or items of a set have the same hash")
     return items
 
 

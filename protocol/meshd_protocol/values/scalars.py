@@ -12,7 +12,7 @@ from uuid import UUID
 from meshd_protocol.errors import MalformedValue, ValueRefused
 from meshd_protocol.limits import INTEGER_BYTES_MAX
 from meshd_protocol.values.unfit import Unfit, unfit_type
-from meshd_protocol.values.wire import INTEGER_MAX, INTEGER_MIN, NAN, Code, Ext, pack, unpack_fields
+from meshd_protocol.values.wire import INTEGER_MAX, INTEGER_MIN, NAN, Code, Ext, Extension, pack, unpack_fields
 
 _COMPLEX: Final = struct.Struct(">dd")
 # Of our own, so that neither the program's precision nor its `capitals` changes what a decimal's bytes are.
@@ -134,8 +134,8 @@ def _integers(body: bytes, count: int) -> list[int]:
 
 
 def _build_integer(tree: object) -> int:
-    if isinstance(tree, Ext) and tree.code == Code.INTEGER:
-        return _build_large_integer(tree.data)
+    if isinstance(tree, Extension) and tree.code == Code.INTEGER:
+        return _build_large_integer(tree.take())
     if type(tree) is not int:
         raise MalformedValue("not an integer")
     return tree

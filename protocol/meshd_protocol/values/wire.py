@@ -1,11 +1,13 @@
 """Trees of MessagePack: what a value is between Python and bytes. Spec: 13-values.md, section 2.
 
-A tree is made of None, bool, int, float, str, bytes, list, dict and `Ext`; the same tree is always the same bytes.
+A tree is made of None, bool, int, float, str, bytes, list, dict and `Ext`; the same tree is always the same bytes. In
+trees that were read, `Extension` stands where `Ext` stood.
 """
 
 import itertools
 import struct
 from enum import IntEnum
+from types import NoneType
 from typing import Final
 
 import msgpack
@@ -24,7 +26,6 @@ _SMALL_BYTES: Final = 256
 _LARGE_BYTES: Final = 1 << 16
 _LARGE_EXT: Final = 0xC9
 _LARGE_HEADER: Final = struct.Struct(">BIb")
-_PACKER: Final = msgpack.Packer(strict_types=True)
 
 
 class Code(IntEnum):
@@ -53,6 +54,44 @@ class Code(IntEnum):
     EXCEPTION = 21
 
 
+class Extension:
+    """An extension that was read. Its body is given away once, so that no level of a deep value keeps it alive.
+
+    As a key it is unlike every other: whether two have the same bytes is for `check_rising` to say.
+    """
+
+    __slots__ = ("_body", "code")
+
+    def __init__(self, code: int, body: bytes) -> None:
+        """Negative codes are those of MessagePack itself; raise `MalformedValue` for one."""
+        if code < 0:
+            raise MalformedValue(f"extension {code} does not exist")
+        self.code = code
+        self._body: bytes | None = body
+
+    def take(self) -> bytes:
+        """The body, which from now on is the caller's alone."""
+        body, self._body = self._body, None
+        assert body is not None, "a body is taken once"
+        return body
+
+    def as_ext(self) -> msgpack.ExtType:
+        """The same, to be packed again before the body is taken."""
+        assert self._body is not None, "packed after its body was taken"
+        return Ext(self.code, self._body)
+
+
+def _packable(tree: object) -> object:
+    if type(tree) is Extension:
+        return tree.as_ext()
+    raise TypeError(f"a tree holds no {type(tree).__name__}")
+
+
+# A list or a map as a key can not be hashed; a timestamp can, with a hash that its sender chose.
+_KEYS: Final = frozenset({NoneType, bool, int, float, str, bytes, Extension})
+_PACKER: Final = msgpack.Packer(strict_types=True, default=_packable)
+
+
 def pack(tree: object) -> bytes:
     """The bytes of a tree."""
     if isinstance(tree, Ext) and len(tree.data) >= _LARGE_BYTES:
@@ -72,11 +111,11 @@ def unpack(data: bytes) -> object:
     if len(data) > _LARGE_BYTES and data[0] == _LARGE_EXT:
         _, size, code = _LARGE_HEADER.unpack_from(data)
         if _LARGE_BYTES <= size == len(data) - _LARGE_HEADER.size and code >= 0:
-            return Ext(code, data[_LARGE_HEADER.size :])
+            return Extension(code, data[_LARGE_HEADER.size :])
     try:
         if len(data) > _SMALL_BYTES:
             _check_lengths(data)
-        tree: object = msgpack.unpackb(data, strict_map_key=False)
+        tree: object = msgpack.unpackb(data, strict_map_key=False, object_pairs_hook=_build_map, ext_hook=Extension)
         again = pack(tree)
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
         raise MalformedValue(f"not a value: {error}") from error
@@ -97,6 +136,13 @@ def check_rising(packed: list[bytes]) -> None:
     """Maps and sets are sorted by encoding and have no item twice."""
     if any(first >= second for first, second in itertools.pairwise(packed)):
         raise MalformedValue("a map or set is not sorted by encoding, or has an item twice")
+
+
+def _build_map(entries: list[tuple[object, object]]) -> dict[object, object]:
+    """A map of keys that do not collide: text is salted, and of the numbers here only some hundreds share a hash."""
+    if not {type(key) for key, _ in entries} <= _KEYS:
+        raise MalformedValue("a map has a key that is a list, a map or a timestamp")
+    return dict(entries)
 
 
 def _check_lengths(data: bytes) -> None:

@@ -36,9 +36,11 @@ JOB_UNITS_MAX: Final = 10_000_000
 REPLICAS_MAX: Final = 16
 ATTEMPTS_MAX: Final = 32
 FUNCTION_BYTES_MAX: Final = UNIT_BYTES_MAX
-# An executor keeps a job's newest tranches, up to this many digests (1 MiB), and the owner knows it: it sends an older
-# one again before it leases from it.
-DIGESTS_KEPT: Final = 32_768
+# An executor keeps an owner's newest tranches, of all its jobs together, up to this many digests (4 MiB), and the owner
+# knows it: it sends an older one again before it leases from it. A tranche counts as its digests and TRANCHE_WEIGHT
+# more, the 512 bytes that one costs whatever its size: 481 full tranches, or 7,710 of one unit.
+DIGESTS_KEPT: Final = 131_072
+TRANCHE_WEIGHT: Final = 16
 # Functions of one job: an Executor sees few, and each costs its bytes on every executor.
 JOB_FUNCTIONS_MAX: Final = 65_536
 NAME_CHARS_MAX: Final = 200

@@ -5,9 +5,10 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.services.execution import functions, intake
-from meshd_node.services.execution.functions import FunctionStore
-from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked
+from meshd_node.services.execution.functions import FUNCTION_OVERHEAD, FunctionStore
+from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked, Refused
 from meshd_protocol.certificates import verify_node_chain
 from meshd_protocol.errors import BadSignature, MalformedMessage, NotAllowed, UnexpectedMessage
 from meshd_protocol.ids import NONCE_BYTES, JobId, MeshId, function_digest, job_id, mesh_id, node_id, unit_digest
@@ -36,7 +37,7 @@ class Owner:
         self.body = self.manifest()
         self.job = job_id(self.body)
         self.store = FunctionStore()
-        self.intake = Intake(self.certified, self.mesh, self.store)
+        self.intake = Intake(self.certified, self.mesh, self.store, ExecutorConfig())
 
     def manifest(self, **changes: object) -> bytes:
         content = {
@@ -102,22 +103,12 @@ def test_a_lease_waits_for_the_function_that_it_calls(owner) -> None:
     assert isinstance(owner.intake.accept(lease), Accepted)
 
 
-def test_no_more_leases_wait_than_an_honest_owner_can_send(owner, monkeypatch) -> None:
-    monkeypatch.setattr(intake, "PARKED_LEASES_MAX", 3)
+def test_leases_that_waited_are_forgotten_with_their_job(owner) -> None:
+    config = ExecutorConfig(window_units_max=256, queue_units_max=256)
+    owner.intake = Intake(owner.certified, owner.mesh, owner.store, config)
     owner.open()
     owner.tranche(b"a")
-    for _ in range(3):
-        owner.intake.accept(owner.lease(b"a"))
-
-    with pytest.raises(NotAllowed, match="wait for their functions"):
-        owner.intake.accept(owner.lease(b"a"))
-
-
-def test_leases_that_waited_are_forgotten_with_their_job(owner, monkeypatch) -> None:
-    monkeypatch.setattr(intake, "PARKED_LEASES_MAX", 1)
-    owner.open()
-    owner.tranche(b"a")
-    owner.intake.accept(owner.lease(b"a"))
+    owner.intake.accept(owner.lease(*[b"a"] * 256))
     owner.intake.job_ended(owner.job)
 
     owner.body = owner.manifest(name="another")
@@ -139,7 +130,7 @@ def test_what_arrives_of_a_job_that_has_ended_is_ignored_and_its_leases_go_back(
 
     assert owner.function() == []
     assert owner.intake.accept(owner.lease(b"a")) == HandBack()
-    assert not owner.store.has(owner.certified.node, owner.job, DIGEST)
+    assert not owner.store.has(owner.job, DIGEST)
 
 
 def test_a_tranche_that_was_dropped_gives_its_leases_back(owner) -> None:
@@ -207,17 +198,18 @@ def test_an_owner_has_no_more_open_jobs_than_the_bound(owner, monkeypatch) -> No
         owner.open(owner.manifest(name="c"))
 
 
-def test_an_owner_fills_the_store_of_functions_up_to_its_bound_only(owner, monkeypatch) -> None:
-    monkeypatch.setattr(functions, "FUNCTION_BYTES_OF_OWNER_MAX", 2 * len(FUNCTION))
+def test_a_user_fills_the_store_of_functions_up_to_its_bound_only(owner, monkeypatch) -> None:
+    monkeypatch.setattr(functions, "FUNCTION_BYTES_OF_SUBMITTER_MAX", 2 * (len(FUNCTION) + FUNCTION_OVERHEAD))
     owner.open()
     owner.function()
     owner.function()
     owner.intake.add_function(FunctionData(owner.job, FUNCTION[::-1]))
+    assert isinstance(owner.intake.accept(owner.lease(b"a")), HandBack)
 
-    with pytest.raises(NotAllowed, match="are kept for one owner"):
-        owner.intake.add_function(FunctionData(owner.job, b"one more"))
+    owner.intake.add_function(FunctionData(owner.job, b"one more"))
+    assert isinstance(owner.intake.accept(owner.lease(b"a")), Refused)
     owner.intake.close()
-    assert not owner.store.has(owner.certified.node, owner.job, DIGEST)
+    assert not owner.store.has(owner.job, DIGEST)
 
 
 def test_two_jobs_that_ship_the_same_function_share_it_until_the_last_ends(owner) -> None:

@@ -9,7 +9,7 @@ from meshd_protocol.ids import Digest, JobId
 
 # Four of the largest functions, or thousands of usual ones, for each user of each node.
 FUNCTION_BYTES_OF_SUBMITTER_MAX: Final = 256 << 20
-# What a function costs here beside its bytes (measured: two digests, the entries of four tables): without it, 60
+# What a function costs here beside its bytes (its digest, two objects, entries of three tables): without it, 60
 # million functions of four bytes were within the bound.
 FUNCTION_OVERHEAD: Final = 512
 

@@ -26,8 +26,8 @@ from meshd_protocol.messages.peer import FunctionData, JobOpen, LeaseGrant, Tran
 from meshd_protocol.records import Manifest, Tranche, decode_record
 from meshd_protocol.signing import Domain, verify
 
-# One owner's jobs that have not ended, as many as an owner lets all its users open. A manifest and its entries here cost
-# 2 KiB at most: 16 MiB. Their tranches are bounded together (`TrancheWindow`, 4 MiB), and so are their functions.
+# One owner's jobs that have not ended, as many as an owner lets all its users open. A manifest and its entries here
+# cost 2 KiB at most: 16 MiB. Their tranches are bounded together (`TrancheWindow`, 4 MiB), and so are their functions.
 OPEN_JOBS_MAX: Final = 8_192
 # Functions of all users of one owner, who names them: four users that have filled their share.
 FUNCTION_BYTES_OF_OWNER_MAX: Final = 4 * FUNCTION_BYTES_OF_SUBMITTER_MAX

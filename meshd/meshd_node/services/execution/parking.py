@@ -26,7 +26,9 @@ class Parking:
         units = self._units + _units_of(lease)
         payload_bytes = self._payload_bytes + _bytes_of(lease)
         if units > self._config.queue_units_max or payload_bytes > self._config.queue_bytes_max:
-            raise NotAllowed(f"{units} units with {payload_bytes} bytes would wait for their functions: keep to the credit")
+            raise NotAllowed(
+                f"{units} units with {payload_bytes} bytes would wait for their functions: keep to the credit"
+            )
         self._units, self._payload_bytes = units, payload_bytes
         self._leases[lease.job].append(lease)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from meshd_protocol.limits import UNIT_BYTES_MAX
-from meshd_sdk import MeshRefused, Resources, UnitFailed
+from meshd_sdk import MeshRefused, RemoteError, Resources, UnitFailed
 
 
 class OfThisProgram(Exception):
@@ -58,7 +58,7 @@ def test_a_unit_raises_its_own_type_with_the_remote_traceback(standing) -> None:
     assert "test_work_on_a_mesh.py" in str(error.__cause__)
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), StopIteration(1), ZeroDivisionError("x")])
+@pytest.mark.parametrize("error", [StopIteration(1), ZeroDivisionError("x"), ValueError()])
 def test_whatever_a_unit_raises_ends_that_unit_alone(standing, error) -> None:
     def throw() -> None:
         raise error
@@ -67,6 +67,19 @@ def test_whatever_a_unit_raises_ends_that_unit_alone(standing, error) -> None:
         raised = mesh.submit(throw).exception(20)
 
         assert (type(raised), raised.args) == (type(error), error.args)
+        assert mesh.submit(pow, 2, 10).result(20) == 1024
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_end_the_program_arrives_as_an_error_that_names_it(standing, error) -> None:
+    def throw() -> None:
+        raise error
+
+    with standing[0].mesh() as mesh:
+        raised = mesh.submit(throw).exception(20)
+
+        assert isinstance(raised, RemoteError)
+        assert type(error).__name__ in f"{raised} {raised.__cause__}"
         assert mesh.submit(pow, 2, 10).result(20) == 1024
 
 

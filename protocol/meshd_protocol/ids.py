@@ -5,7 +5,6 @@ Every id is bytes on the wire and lower-case base32 without padding for people: 
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Iterable
 from typing import Annotated, Final, NewType, cast
 
@@ -101,4 +100,7 @@ def from_text(text: str) -> bytes:
 
 
 def _tagged(tag: bytes, body: bytes) -> bytes:
+    # Here, since it loads OpenSSL, 13 ms, which programs that only submit never need.
+    import hashlib  # noqa: PLC0415
+
     return hashlib.sha256(tag + body).digest()

@@ -9,13 +9,13 @@ are known by their digest. Annotations and docstrings are not watched: they do n
 """
 
 import builtins
-import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
+from meshd_protocol.ids import function_digest
 from meshd_protocol.limits import FUNCTION_BYTES_MAX
 from meshd_sdk.pickling import dump, is_users_own
 
@@ -94,7 +94,7 @@ def _pickle(function: Callable[..., Any]) -> PickledFunction:
             f"{getattr(function, '__qualname__', function)!r} and what it refers to are {len(data):,} bytes, "
             f"{FUNCTION_BYTES_MAX:,} are allowed: pass large data as an argument or in a file"
         )
-    return PickledFunction(data, hashlib.blake2b(data, digest_size=20).digest())
+    return PickledFunction(data, function_digest(data))
 
 
 class _Watch:

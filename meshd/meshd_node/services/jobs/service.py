@@ -225,10 +225,6 @@ class JobService:
         """A node can be given work, or what is known of it changed."""
         self._handle(events.ExecutorChanged(view))
 
-    def executor_lost(self, node: NodeId, reason: str) -> None:
-        """A node can not be given work any more, though its session may live."""
-        self._handle(events.ExecutorLost(node, reason))
-
     def credit(self, node: NodeId, message: Credit) -> None:
         """A node tells its windows."""
         self._handle(events.CreditGranted(node, message.units, message.payload_bytes))

@@ -61,7 +61,7 @@ class Place:
 
     def _is_of_demo(self, process: psutil.Process) -> bool:
         try:
-            if process.status() == psutil.STATUS_ZOMBIE:
+            if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
                 return False
             below = process.environ().get("MESHD_DIR", "").startswith(str(self.folder))
             return below or any(str(self.folder) in argument for argument in process.cmdline())

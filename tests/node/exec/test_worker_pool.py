@@ -41,7 +41,8 @@ async def gone(pid: int) -> bool:
 def alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
+            # A zombie, or one that is being reaped in this very moment.
+            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -253,7 +253,7 @@ class Link:
     def _is_patient(self) -> bool:
         """Whether to let a batch grow for a moment: few units are queued, and the mesh has plenty to do until then.
 
-        Submitters do not wake this thread meanwhile. In a batch of 256 a unit costs a third of what it does among 32.
+        Submitters do not wake this thread meanwhile. In a batch of 256 a unit costs half of what it does among 32.
         """
         now = time.monotonic()
         if not self._has_plenty() or (self._patient_until is not None and now >= self._patient_until):

@@ -1,7 +1,7 @@
 """The Merkle tree of a receipt: its leaves are results, its root is signed. Spec: 06-records.md, section 4.
 
-Sixteen children to a node: a batch of 256 results costs 17 hashes of some hundred bytes; a binary tree over hashed
-leaves costs 511 of few bytes: 0.3 to 0.45 µs a unit against 2.6, measured in one run. A path is longer for it (1.2 KiB), and seldom needed.
+Sixteen children to a node: a batch of 256 results costs 17 hashes of some hundred bytes, 0.3 to 0.45 µs a unit; a
+binary tree over hashed leaves costs 511 of few bytes, 2.6 µs (both in one run). A path is longer, and seldom needed.
 """
 
 import struct

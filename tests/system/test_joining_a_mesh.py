@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshd_node.cli.main import run
+from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.net.tls import Credentials, client_context, server_context
 from meshd_protocol.tokens import Token, decode_token, encode_token
@@ -55,6 +56,22 @@ def test_the_five_commands_of_the_readme_make_a_mesh(lab, meshd, until) -> None:
 
     until(lambda: first.sees("alive") == second.sees("alive") == 2)
     assert {peer["name"] for peer in first.peers()} == {"ada", "grace"}
+
+
+def test_nodes_find_each_other_again_though_the_one_that_invited_them_is_gone(lab, until) -> None:
+    """They knew the token's seed alone, and sat there each by itself after a restart."""
+    first, second, third = (lab.node(name, MESHD_LISTEN=f"127.0.0.1:{free_port()}") for name in ("a", "b", "c"))
+    lab.init(first).start().until_ready()
+    for node in (second, third):
+        lab.join(node, first).start().until_ready()
+    until(lambda: all(len(Acquaintances(node.folder / "acquaintances.json").read()) == 2 for node in (second, third)))
+
+    first.kill()
+    for node in (second, third):
+        assert node.stop() == 0
+        node.start().until_ready()
+
+    until(lambda: second.can_use() == third.can_use() == 2)
 
 
 def test_a_token_lets_in_as_many_as_it_says_and_no_more(standing, shared_lab, tmp_path, meshd) -> None:

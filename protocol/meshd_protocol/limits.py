@@ -59,6 +59,12 @@ STATE_BYTES_MAX: Final = 6 * KIB
 STATES_PER_MESSAGE_MAX: Final = 128
 # A digest has 32 bytes: 4096 of them fill one message of 128 KiB.
 STATE_DIGESTS_MAX: Final = 4096
+# A claim has about 150 bytes with its signature: 64 of them are 10 KB, which one rumour tick may carry.
+CLAIMS_PER_MESSAGE_MAX: Final = 64
+# A revocation has about 700 bytes with its issuer's certificate.
+REVOCATIONS_PER_MESSAGE_MAX: Final = 32
+# Kept until the revoked certificates end, 90 days at most: more than 100 a day for a mesh of 10,000.
+REVOCATIONS_MAX: Final = 10_000
 # A full view of this size takes 3 to 10 MB; larger meshes need a sampled one.
 MEMBERS_MAX: Final = 10_000
 ADDRESSES_MAX: Final = 16

@@ -185,6 +185,36 @@ class Offer(Record, frozen=True):
     own_operator_only: bool
 
 
+class Verdict(IntEnum):
+    """What an observer says of a node: it does not answer, or it has not answered for too long."""
+
+    SUSPECT = 1
+    DEAD = 2
+
+
+class Claim(Record, frozen=True):
+    """An accusation. Signed by `accuser` in `Domain.CLAIM`; any newer version of `accused` refutes it."""
+
+    mesh: MeshIdField
+    accuser: NodeIdField
+    accused: NodeIdField
+    version: Version
+    verdict: Verdict
+
+
+class Revocation(Record, frozen=True):
+    """The end of a node's certificates. Signed in `Domain.REVOCATION` by the root key or by an issuer that may.
+
+    It is kept until `until_ms`, when the last certificate of the node has run out by itself.
+    """
+
+    mesh: MeshIdField
+    node: NodeIdField
+    operator: Name
+    until_ms: U63
+    reason: Name
+
+
 _RecordT = TypeVar("_RecordT", bound=Record)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODERS: Final[dict[type[Record], msgspec.msgpack.Decoder[Record]]] = {}

@@ -22,6 +22,9 @@ class Domain(Enum):
     RECEIPT = b"meshd/sign/receipt/1\0"
     STATE = b"meshd/sign/state/1\0"
     ADMISSION = b"meshd/sign/admission/1\0"
+    CLAIM = b"meshd/sign/claim/1\0"
+    REVOCATION = b"meshd/sign/revocation/1\0"
+    RECORD = b"meshd/sign/record/1\0"
 
 
 class Signed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

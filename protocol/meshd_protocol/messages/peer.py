@@ -20,6 +20,7 @@ from meshd_protocol.limits import (
     STATE_DIGESTS_MAX,
     STATES_PER_MESSAGE_MAX,
 )
+from meshd_protocol.messages import membership
 from meshd_protocol.messages.attempts import AttemptResult, Payload, Reason
 from meshd_protocol.records import U32, U63, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
 from meshd_protocol.signing import Signed
@@ -250,6 +251,8 @@ PEER: Final = Channel(
         Hello, Slice, Ping, Pong, Close, WantBulk,
         SignRequest, SignGrant, SignRefusal,
         StateDigests, StateWants, States,
+        membership.Probe, membership.ProbeAck, membership.ProbeRequest, membership.ProbeReport, membership.Rumours,
+        membership.StateWants, membership.States, membership.Summary, membership.BucketDigests,
         JobOpen, FunctionData, TrancheOpen, LeaseGrant, ResultBatch, AttemptsEnded, Credit, Recall,
     ],
     FRAME_BYTES_MAX,

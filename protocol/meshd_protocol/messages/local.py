@@ -138,15 +138,18 @@ class Question(IntEnum):
     JOBS = 3
     JOB = 4
     WHY = 5
+    LOOKUP = 6
+    NETCHECK = 7
 
 
 class Ask(Message, frozen=True):
-    """A question. `job` and `index` where the question is about one."""
+    """A question. `job` and `index` where the question is about one; `text` is what is to be looked up."""
 
     KIND = 0x4C
     question: Question
     job: Annotated[bytes, Meta(max_length=20)] = b""
     index: Annotated[int, Meta(ge=-1)] = -1
+    text: Name = ""
 
 
 class Answer(Message, frozen=True):
@@ -166,6 +169,7 @@ class DenialCode(IntEnum):
     TOO_MUCH = 5
     DRAINING = 6
     PROTOCOL = 7
+    NOT_FOUND = 8
 
 
 class Denial(Message, frozen=True):

@@ -9,6 +9,7 @@ from meshd_protocol.errors import CloseCode
 from meshd_protocol.framing import Channel, Message
 from meshd_protocol.ids import DigestField, JobIdField, NodeIdField
 from meshd_protocol.limits import (
+    ADDRESSES_MAX,
     BATCH_UNITS_MAX,
     CERTIFICATE_BYTES_MAX,
     DURATION_MS_MAX,
@@ -22,7 +23,7 @@ from meshd_protocol.limits import (
 )
 from meshd_protocol.messages import membership
 from meshd_protocol.messages.attempts import AttemptResult, Payload, Reason
-from meshd_protocol.records import U32, U63, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
+from meshd_protocol.records import U32, U63, Address, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
 from meshd_protocol.signing import Signed
 
 
@@ -245,6 +246,34 @@ class Recall(Message, frozen=True):
     indices: Annotated[list[UnitIndex], Meta(max_length=4096)]
 
 
+# --- reachability -------------------------------------------------------------------------------------------------
+
+
+class DialBack(Message, frozen=True):
+    """Dial me at these addresses of my `core` and say what came of it, on the same stream."""
+
+    KIND = 0x48
+    addresses: Annotated[list[Address], Meta(min_length=1, max_length=ADDRESSES_MAX)]
+
+
+class DialOutcome(IntEnum):
+    """What came of dialling one address. No words: a report is no way to read what else answers there."""
+
+    REACHED = 1
+    REFUSED = 2  # nobody listens there
+    SILENT = 3  # no answer in time
+    FAILED = 4  # another node or no node answered, or the network could not deliver
+    NOT_YOURS = 5  # not in the asker's `core` as the receiver holds it
+    TOO_OFTEN = 6  # the receiver has dialled enough for others
+
+
+class DialBackReport(Message, frozen=True):
+    """What came of a `DialBack`, one outcome for each address in its order."""
+
+    KIND = 0x49
+    outcomes: Annotated[list[DialOutcome], Meta(min_length=1, max_length=ADDRESSES_MAX)]
+
+
 PEER: Final = Channel(
     "peer",
     [
@@ -254,6 +283,7 @@ PEER: Final = Channel(
         membership.Probe, membership.ProbeAck, membership.ProbeRequest, membership.ProbeReport, membership.Rumours,
         membership.StateWants, membership.States, membership.Summary, membership.BucketDigests,
         JobOpen, FunctionData, TrancheOpen, LeaseGrant, ResultBatch, AttemptsEnded, Credit, Recall,
+        DialBack, DialBackReport,
     ],
     FRAME_BYTES_MAX,
 )  # fmt: skip

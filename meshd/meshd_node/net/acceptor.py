@@ -85,18 +85,18 @@ class Acceptor:
         with self._half_open.place():
             greeted, greeting = await self._greet(connection)
         match greeting:
-            case Greeting(Invited() as invited, _):
+            case Greeting(Invited() as invited):
                 await self._serve_invite(connection, invited)
                 return False
-            case Greeting(Certified() as peer, Lane.CONTROL):
-                self._begin(connection, peer, greeted)
+            case Greeting(Certified() as peer, Lane.CONTROL, ahead_s):
+                self._begin(connection, peer, ahead_s, greeted)
                 return True
             case Greeting(Certified() as peer, Lane.BULK):
                 self._attach(connection, peer)
                 return True
         return False
 
-    async def _greet(self, connection: Connection) -> tuple[int, Greeting]:
+    async def _greet(self, connection: Connection) -> tuple[int, Greeting[Certified | Invited]]:
         pool, credentials = self._pool, self._pool.identity.credentials
         await connection.handshake(ALPN)
         # Before the hello leaves: what begins later may have crossed the answer to it.
@@ -104,13 +104,13 @@ class Acceptor:
         await send_hello(connection, credentials, Lane.CONTROL, pool.clocks.wall())
         return greeted, await receive_hello(connection, credentials, pool.clocks.wall())
 
-    def _begin(self, connection: Connection, peer: Certified, greeted: int) -> None:
+    def _begin(self, connection: Connection, peer: Certified, ahead_s: float, greeted: int) -> None:
         pool = self._pool
         if peer.node == pool.node:
             raise WrongNode("this address is the dialling node's own")
         if not pool.sessions.accepts(peer.node, greeted):
             raise Superseded("another connection is the session of these two nodes")
-        link = Link(pool, peer, connection, session=pool.serial(), address=None)
+        link = Link(pool, peer, connection, session=pool.serial(), address=None, ahead_s=ahead_s)
         # It is also how the dialler learns that it was accepted.
         link.ping(pool.now())
         pool.begin(link, connection)

@@ -10,7 +10,7 @@ from meshd_node.errors import ConfigError
 from meshd_node.log import log
 from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ConnectionLost, PeerClosed, WrongNode
-from meshd_node.net.hellos import receive, receive_hello, send_hello
+from meshd_node.net.hellos import Greeting, receive, receive_hello, send_hello
 from meshd_node.net.link import End, Link
 from meshd_node.net.sockets import connect
 from meshd_node.net.tls import ALPN
@@ -52,6 +52,11 @@ class Dialler:
             self._running.discard(what)
         self._report(node, addresses, failures)
 
+    async def reach(self, node: NodeId, address: str) -> ConnectionLost | None:
+        """Find out whether `node` answers at `address`, and hang up: why it does not, or None."""
+        async with self._limit:
+            return await self._try(address, partial(self._greet, address, node))
+
     async def _try(self, address: str, attempt: Callable[[], Awaitable[None]]) -> ConnectionLost | None:
         timeout_s = self._pool.config.dial_timeout_ms / 1_000
         try:
@@ -61,7 +66,9 @@ class Dialler:
             return ConnectionLost(f"{address}: {error}", refused=error.refused)
         except (PeerClosed, RemoteProtocolError, ConfigError) as error:
             return ConnectionLost(f"{address}: {error}")
-        return ConnectionLost(f"{address}: no answer within {timeout_s:g} s") if scope.cancelled_caught else None
+        if scope.cancelled_caught:
+            return ConnectionLost(f"{address}: no answer within {timeout_s:g} s", silent=True)
+        return None
 
     def _report(self, node: NodeId | None, addresses: tuple[str, ...], failures: list[ConnectionLost]) -> None:
         reason = "; ".join(map(str, failures)) or "no address is known"
@@ -77,15 +84,15 @@ class Dialler:
         connection = await self._connect(address)
         kept = False
         try:
-            peer = await self._receive_hello(connection, node)
-            kept = await self._ask(connection, peer, address)
+            greeting = await self._receive_hello(connection, node)
+            kept = await self._ask(connection, greeting, address)
         finally:
             if not kept:
                 connection.close()
 
-    async def _ask(self, connection: Connection, peer: Certified, address: str) -> bool:
+    async def _ask(self, connection: Connection, greeting: Greeting[Certified], address: str) -> bool:
         """Ask to be accepted; return whether this connection is the session."""
-        pool = self._pool
+        pool, peer = self._pool, greeting.who
         with trio.CancelScope() as scope:
             if not pool.sessions.begin_waiting(peer.node, scope):
                 await pool.sessions.arrival(peer.node)
@@ -104,14 +111,14 @@ class Dialler:
             if not isinstance(first, Ping):
                 raise UnexpectedMessage(f"a server accepts with a Ping, not with a {type(first).__name__}")
             connection.append(Pong())
-            self._begin(connection, peer, address)
+            self._begin(connection, greeting, address)
             return True
         # Cancelled by `Sessions.add`: the peer's dial was accepted in the meantime.
         return False
 
-    def _begin(self, connection: Connection, peer: Certified, address: str) -> None:
+    def _begin(self, connection: Connection, greeting: Greeting[Certified], address: str) -> None:
         pool = self._pool
-        link = Link(pool, peer, connection, session=pool.serial(), address=address)
+        link = Link(pool, greeting.who, connection, session=pool.serial(), address=address, ahead_s=greeting.ahead_s)
         link.ping(pool.now())
         pool.begin(link, connection)
 
@@ -137,6 +144,15 @@ class Dialler:
             if not kept:
                 connection.close()
 
+    async def _greet(self, address: str, node: NodeId) -> None:
+        connection = await self._connect(address)
+        try:
+            await self._receive_hello(connection, node)
+            connection.append(Close(CloseCode.NORMAL, "this was only to see whether you can be dialled"))
+            connection.flush()
+        finally:
+            connection.close()
+
     # --- both ---------------------------------------------------------------------------------------------------
 
     async def _connect(self, address: str) -> Connection:
@@ -144,20 +160,21 @@ class Dialler:
         sock = await connect(address, pool.config.silence_ms)
         return Connection(sock, pool.identity.client, pool.scratch, server_side=False)
 
-    async def _receive_hello(self, connection: Connection, expected: NodeId | None) -> Certified:
+    async def _receive_hello(self, connection: Connection, expected: NodeId | None) -> Greeting[Certified]:
         """Shake hands and verify who answers; tell a peer that it is refused, as far as it listens."""
         pool = self._pool
         await connection.handshake(ALPN)
         try:
             greeting = await receive_hello(connection, pool.identity.credentials, pool.clocks.wall())
-            if not isinstance(greeting.who, Certified):
+            who = greeting.who
+            if not isinstance(who, Certified):
                 raise CertificateRefused("an invite does not serve")
-            if greeting.who.node == pool.node:
+            if who.node == pool.node:
                 raise WrongNode("this address is this node's own")
-            if expected is not None and greeting.who.node != expected:
-                raise WrongNode(f"{to_text(greeting.who.node)} answers here, not {to_text(expected)}")
+            if expected is not None and who.node != expected:
+                raise WrongNode(f"{to_text(who.node)} answers here, not {to_text(expected)}")
         except RemoteProtocolError as fault:
             connection.append(Close(fault.close_code, str(fault)[:REASON_CHARS_MAX]))
             connection.flush()
             raise
-        return greeting.who
+        return Greeting(who, greeting.lane, greeting.ahead_s)

@@ -11,11 +11,15 @@ class ListenFailed(MeshdError):
 
 
 class ConnectionLost(Exception):
-    """The connection failed or ended without a word. `refused`: nobody listens at the address."""
+    """The connection failed or ended without a word.
 
-    def __init__(self, reason: str, *, refused: bool = False) -> None:
+    `refused`: nobody listens at the address; `silent`: nothing came from there at all.
+    """
+
+    def __init__(self, reason: str, *, refused: bool = False, silent: bool = False) -> None:
         super().__init__(reason)
         self.refused = refused
+        self.silent = silent
 
 
 class PeerClosed(Exception):

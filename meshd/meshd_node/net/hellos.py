@@ -1,7 +1,7 @@
 """The first frames of both sides: version, lane, and who it is that TLS let in. Spec: 08-peer.md, section 2."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ClocksDiffer, NoCommonVersion, PeerClosed
@@ -15,13 +15,16 @@ from meshd_protocol.messages.peer import PEER, Close, Hello, Lane
 
 VERSIONS: Final = (PROTOCOL_VERSION,)
 
+WhoT = TypeVar("WhoT", bound=Certified | Invited)
+
 
 @dataclass(frozen=True, slots=True)
-class Greeting:
-    """What a verified hello proves."""
+class Greeting(Generic[WhoT]):
+    """What a verified hello proves; `ahead_s` is how far the peer's clock is before ours, the hello's way included."""
 
-    who: Certified | Invited
+    who: WhoT
     lane: Lane
+    ahead_s: float
 
 
 async def receive(connection: Connection) -> Message:
@@ -32,7 +35,7 @@ async def receive(connection: Connection) -> Message:
     return message
 
 
-async def receive_hello(connection: Connection, credentials: Credentials, wall: float) -> Greeting:
+async def receive_hello(connection: Connection, credentials: Credentials, wall: float) -> Greeting[Certified | Invited]:
     """Wait for the peer's hello and verify it together with the certificate that TLS was shown."""
     hello = await receive(connection)
     if not isinstance(hello, Hello):
@@ -48,7 +51,7 @@ async def receive_hello(connection: Connection, credentials: Credentials, wall: 
         raise
     if abs(skew_s) > CLOCK_SKEW_S:
         raise ClocksDiffer(_skew_text(skew_s))
-    return Greeting(who, hello.lane)
+    return Greeting(who, hello.lane, skew_s)
 
 
 async def send_hello(connection: Connection, credentials: Credentials, lane: Lane, wall: float) -> None:

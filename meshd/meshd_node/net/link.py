@@ -65,12 +65,23 @@ class Link:
     """One peer's session. `session` is unique in this process: answers to another session's questions are stale."""
 
     def __init__(
-        self, surroundings: Surroundings, peer: Certified, control: Connection, *, session: int, address: str | None
+        self,
+        surroundings: Surroundings,
+        peer: Certified,
+        control: Connection,
+        *,
+        session: int,
+        address: str | None,
+        ahead_s: float = 0.0,
     ) -> None:
-        """Begin on an established control connection. `address` is where we dialled it, None if the peer dialled."""
+        """Begin on an established control connection.
+
+        `address` is where we dialled it, None if the peer dialled; `ahead_s` what its hello said of its clock.
+        """
         self.peer = peer
         self.session = session
         self.address = address
+        self.ahead_s = ahead_s
         self.rtt_s: float | None = None
         self.heard_at = surroundings.now()
         self.scope = trio.CancelScope()

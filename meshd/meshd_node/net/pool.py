@@ -10,6 +10,7 @@ from meshd_node.net.acceptor import Acceptor
 from meshd_node.net.config import Clocks, NetConfig
 from meshd_node.net.connection import Connection, Scratch
 from meshd_node.net.dialler import Dialler
+from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.handler import Handler
 from meshd_node.net.identity import Identity
 from meshd_node.net.link import End, Link
@@ -84,6 +85,10 @@ class Pool:
         """Try for a session with whoever of our mesh answers at `address`. Nothing happens while that is tried."""
         if self._services is not None:
             self._dialler.start(self._services, None, (address,))
+
+    async def reach(self, node: NodeId, address: str) -> ConnectionLost | None:
+        """Find out whether `node` can be dialled at `address`, without a session: why not, or None."""
+        return await self._dialler.reach(node, address)
 
     def flush(self) -> None:
         """Send what was queued. Call it after sending from anywhere but the handler."""

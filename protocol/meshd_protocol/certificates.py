@@ -25,6 +25,7 @@ __all__ = [
     "Invited",
     "Requested",
     "Role",
+    "issuer_key",
     "read_node_name",
     "read_request",
     "trust_anchor",
@@ -154,6 +155,11 @@ def verify_issuer(root_key: bytes, certificate: bytes, wall: float) -> IssuerNam
     _check_mesh(root_key, name.mesh)
     _verify_link(issuer, x509.load_der_x509_certificate(trust_anchor(root_key)), wall, "issuer's certificate")
     return name
+
+
+def issuer_key(certificate: bytes) -> Ed25519PublicKey:
+    """The key in an issuer's certificate that was verified before."""
+    return _read_issuer(certificate).key
 
 
 def read_node_name(certificate: bytes) -> NodeName:

@@ -17,6 +17,7 @@ class CloseCode(IntEnum):
     REPLACED = 0x07
     GOING_AWAY = 0x08
     TIMEOUT = 0x09
+    REVOKED = 0x0A
 
 
 class ProtocolError(Exception):

@@ -61,9 +61,11 @@ STATES_PER_MESSAGE_MAX: Final = 128
 STATE_DIGESTS_MAX: Final = 4096
 # A claim has about 150 bytes with its signature: 64 of them are 10 KB, which one rumour tick may carry.
 CLAIMS_PER_MESSAGE_MAX: Final = 64
+# Ids, dates, an operator of 64 characters and a reason of 200, in ASCII.
+REVOCATION_BYTES_MAX: Final = 512
 # A revocation has about 700 bytes with its issuer's certificate.
 REVOCATIONS_PER_MESSAGE_MAX: Final = 32
-# Kept until the revoked certificates end, 90 days at most: more than 100 a day for a mesh of 10,000.
+# Kept until the revoked certificates have ended, 180 days at most: more than 50 a day for a mesh of 10,000.
 REVOCATIONS_MAX: Final = 10_000
 # A full view of this size takes 3 to 10 MB; larger meshes need a sampled one.
 MEMBERS_MAX: Final = 10_000
@@ -77,8 +79,28 @@ CLOCK_SKEW_S: Final = 120
 BACKDATE_S: Final = 300
 # A node's certificate is renewed at a third of its life, so an issuer may be away for 60 days before a node is cut off.
 NODE_CERTIFICATE_S: Final = 90 * 24 * 3_600
+# An issuer that has not heard of a revocation may renew what was revoked: it outlasts one life more.
+REVOCATION_S: Final = 2 * NODE_CERTIFICATE_S
 # An issuer's certificate needs the root key to be renewed, which may lie in a safe: five years.
 ISSUER_CERTIFICATE_S: Final = 5 * 365 * 24 * 3_600
+
+# --- directory ----------------------------------------------------------------------------------------------------
+
+# A contact record holds 8 addresses of 80 characters; a job's, its guardians.
+RECORD_VALUE_BYTES_MAX: Final = KIB
+# An id has 20 bytes, a digest 32.
+RECORD_NAME_BYTES_MAX: Final = 64
+# The value, the name, two ids and what else is in a record: 140 bytes with every length.
+RECORD_BYTES_MAX: Final = RECORD_VALUE_BYTES_MAX + RECORD_NAME_BYTES_MAX + 192
+# What a clock that is right may still find ahead of it; publishers sign anew at a third of what they ask for.
+RECORD_TTL_S_MAX: Final = 24 * 3_600
+# Who surrounds one place of the directory does not surround three.
+RECORD_SALTS: Final = 3
+# k of Kademlia: so many nodes nearest to a key hold what is under it.
+CONTACTS_PER_MESSAGE_MAX: Final = 20
+CONTACT_ADDRESSES_MAX: Final = 8
+# With two certificates of 2 KiB each, 16 records have 85 KiB, 20 contacts 13 KiB: one control frame.
+RECORDS_PER_MESSAGE_MAX: Final = 16
 
 # --- tokens -------------------------------------------------------------------------------------------------------
 

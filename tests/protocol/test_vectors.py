@@ -13,8 +13,10 @@ import meshd_protocol
 from meshd_protocol import errors, ids, merkle, names, records, signing, tokens, values
 from meshd_protocol.framing import Channel, Frame, FrameReader, Message
 from meshd_protocol.messages.local import LOCAL
+from meshd_protocol.messages.membership import SignedRevocation
 from meshd_protocol.messages.peer import PEER
 from meshd_protocol.messages.worker import WORKER
+from meshd_protocol.revocations import verify_revocation
 
 FOLDER = Path(meshd_protocol.__file__).parents[1] / "vectors"
 
@@ -86,6 +88,12 @@ def read_name(vector: Vector) -> object:
     return {"value": {field: _plain(getattr(name, field)) for field in name.__dataclass_fields__}}
 
 
+def read_revocation(vector: Vector) -> object:
+    body, signature, issuer = (bytes.fromhex(vector[field]) for field in ("body", "signature", "issuer"))
+    signed = SignedRevocation(body, signature, issuer)
+    return _json(verify_revocation(bytes.fromhex(vector["root_key"]), signed, vector["wall"]))
+
+
 def read_token(vector: Vector) -> object:
     token = tokens.decode_token(vector["token"])
     assert tokens.encode_token(token) == vector["token"]
@@ -125,6 +133,7 @@ CHECKS: dict[str, Check] = {
     "messages_worker": read_message(WORKER),
     "names": read_name,
     "records": read_record,
+    "revocations": read_revocation,
     "signing": read_signed,
     "tokens": read_token,
     "values": read_value,

@@ -7,13 +7,15 @@ from msgspec import Meta, Struct
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeIdField
 from meshd_protocol.limits import (
+    CERTIFICATE_BYTES_MAX,
     CLAIMS_PER_MESSAGE_MAX,
+    REVOCATION_BYTES_MAX,
     REVOCATIONS_PER_MESSAGE_MAX,
     STATE_BYTES_MAX,
     STATE_DIGESTS_MAX,
     STATES_PER_MESSAGE_MAX,
 )
-from meshd_protocol.records import U32, CertificateDer, Version
+from meshd_protocol.records import U32, Version
 from meshd_protocol.signing import SIGNATURE_BYTES
 
 # A rumour names a state by the first 8 bytes of its publisher and its slot; 2**32 ids would have to be made to find two
@@ -26,6 +28,11 @@ SUMMARY_BUCKETS_MAX: Final = 256
 
 Handles = Annotated[bytes, Meta(max_length=HANDLE_BYTES * STATE_DIGESTS_MAX)]
 Digests = Annotated[bytes, Meta(max_length=DIGEST_ENTRY_BYTES * STATE_DIGESTS_MAX)]
+
+
+def handle_of(publisher: bytes, slot: Slot) -> bytes:
+    """Name one slot of one node."""
+    return publisher[: HANDLE_BYTES - 1] + bytes((slot,))
 
 
 class Load(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -52,9 +59,9 @@ class SignedClaim(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 class SignedRevocation(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A `Revocation` as an issuer signed it, with the certificate that lets it. b"" where the root key signed."""
 
-    body: Annotated[bytes, Meta(max_length=512)]
+    body: Annotated[bytes, Meta(max_length=REVOCATION_BYTES_MAX)]
     signature: Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
-    issuer: CertificateDer | Annotated[bytes, Meta(max_length=0)]
+    issuer: Annotated[bytes, Meta(max_length=CERTIFICATE_BYTES_MAX)]
 
 
 class Probe(Message, frozen=True):

@@ -15,7 +15,7 @@ from meshd_protocol.limits import (
     STATE_DIGESTS_MAX,
     STATES_PER_MESSAGE_MAX,
 )
-from meshd_protocol.records import U32, Version
+from meshd_protocol.records import U32, Slot, Version
 from meshd_protocol.signing import SIGNATURE_BYTES
 
 # A rumour names a state by the first 8 bytes of its publisher and its slot; 2**32 ids would have to be made to find two

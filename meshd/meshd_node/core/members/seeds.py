@@ -1,0 +1,58 @@
+"""The configured addresses to join through, and when to try each again.
+
+A seed is an address; who lives there is known only once it answered. It is tried until then, and again whenever
+the node that answered does not live any more, so that two halves of a mesh with the same seeds find each other.
+"""
+
+import math
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from meshd_node.core.members.config import MembershipConfig
+from meshd_protocol.ids import NodeId
+
+
+@dataclass(slots=True)
+class _Seed:
+    at: float = -math.inf
+    failures: int = 0
+    node: NodeId | None = None
+
+
+class Seeds:
+    """Who answered at which address, and the pauses between tries."""
+
+    def __init__(self, addresses: Sequence[str], rng: random.Random, config: MembershipConfig) -> None:
+        self._seeds = {address: _Seed() for address in addresses}
+        self._rng = rng
+        self._config = config
+
+    def answered(self, address: str, node: NodeId) -> None:
+        """A session with `node` came about at this address."""
+        seed = self._seeds.get(address)
+        if seed is not None:
+            seed.node, seed.failures = node, 0
+
+    def failed(self, address: str, now: float) -> None:
+        """A dial of this address ended without a session: try again after a pause that doubles."""
+        seed = self._seeds.get(address)
+        if seed is not None:
+            pause = min(self._config.dial_last_s, self._config.dial_first_s * 2.0 ** min(seed.failures, 16))
+            seed.at = now + pause * self._rng.uniform(0.5, 1.0)
+            seed.failures += 1
+
+    def due(self, living: Collection[NodeId], served: Collection[str], now: float) -> list[str]:
+        """The addresses to dial now. `served` are those at which a living node, or this one, says it listens."""
+        due = []
+        for address, seed in self._seeds.items():
+            if seed.at <= now:
+                # Unless it fails sooner: then looked at again.
+                seed.at = now + self._config.dial_last_s
+                if seed.node not in living and address not in served:
+                    due.append(address)
+        return due
+
+    def next_at(self) -> float:
+        """When to ask again what is due."""
+        return min((seed.at for seed in self._seeds.values()), default=math.inf)

@@ -52,6 +52,8 @@ class Worker:
         self._progress = progress
         self._pid = os.getpid()
         self._reader = FrameReader(WORKER.frame_bytes_max)
+        # Used again and again: to make bytes of this size for each read would cost 20 µs.
+        self._received = memoryview(bytearray(_READ_BYTES))
         self._receiving = threading.Lock()
         self._sending = threading.Lock()
         self._waiting: deque[WorkUnit] = deque()
@@ -117,12 +119,12 @@ class Worker:
             if self._waiting and not flags:
                 return True  # the second thread received it when there was nothing left to run: nobody else would tell
             try:
-                data = self._sock.recv(_READ_BYTES, flags)
+                count = self._sock.recv_into(self._received, flags=flags)
             except BlockingIOError:
                 return True
             except ConnectionError:
                 return False
-            self._reader.feed(data)
+            self._reader.feed(self._received[:count])
             for frame in self._reader.frames():
                 match WORKER.decode(frame):
                     case RunUnits(units):
@@ -134,7 +136,7 @@ class Worker:
                         for number in numbers:
                             self._pickles.pop(number, None)
                             self._functions.pop(number, None)
-            return bool(data)
+            return count > 0
 
     def _flush(self) -> None:
         """Send all results that are there."""

@@ -149,7 +149,7 @@ class ExecutionService:
         self.functions.put(submitter, job, digest, data)
 
     def own_lease(self, lease: owner_effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
-        """Own units to run here; this daemon signed them a moment ago."""
+        """Own units to run here: nobody has to prove to this node what it submitted itself."""
         work = list(map(LeasedWork, lease.indices, lease.attempts, lease.functions, lease.payloads))
         self._handle(events.LeaseArrived(self._me.node, lease.job, lease.epoch, submitter, timeout_ms, work))
 

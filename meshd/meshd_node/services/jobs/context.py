@@ -27,8 +27,8 @@ class Listener(Protocol):
 class TrancheShelf:
     """The tranches of a job, each until its last unit has ended. `sign` signs one; it is called once for each.
 
-    Signing takes longer than all else that a single unit waits for on its way to a worker of this node. So a tranche is
-    signed when it is first sent away, or by `sign_all` when its units have been given out.
+    Signing takes longer than all else that a single unit waits for on its way to a worker of this node, and nobody but
+    other nodes asks for it. So a tranche is signed when it is first sent away, and never if all its units end here.
     """
 
     def __init__(self, sign: Callable[[Tranche], Signed]) -> None:
@@ -55,11 +55,6 @@ class TrancheShelf:
         if make is not None:
             self._signed[sequence] = self._sign(make())
         return self._signed[sequence]
-
-    def sign_all(self) -> None:
-        """Sign what is not signed yet: nobody may be told that a unit was accepted before."""
-        for sequence in list(self._unsigned):
-            self[sequence]
 
     def size(self, sequence: int) -> int:
         """How many units a tranche has."""

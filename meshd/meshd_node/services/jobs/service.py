@@ -154,7 +154,7 @@ class JobService:
         return digest
 
     def submit(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
-        """Sign and accept units; raise `TooMuchWaiting` beyond the bound."""
+        """Accept units; raise `TooMuchWaiting` beyond the bound."""
         waiting = self._waiting_bytes[context.submitter] + sum(map(len, payloads))
         if waiting > WAITING_BYTES_MAX:
             raise TooMuchWaiting(f"{waiting} bytes of arguments wait, {WAITING_BYTES_MAX} may: read results first")
@@ -260,7 +260,6 @@ class JobService:
         context.tranches.put(sequence, first, list(map(len, payloads)), make)
         context.units += len(payloads)
         self._handle(events.UnitsSubmitted(context.job, sequence, first, functions, payloads))
-        context.tranches.sign_all()
 
     def _sign(self, tranche: Tranche) -> Signed:
         return self._seams.signer.sign(Domain.TRANCHE, encode_record(tranche))

@@ -22,6 +22,8 @@ MeshId = NewType("MeshId", bytes)
 NodeId = NewType("NodeId", bytes)
 JobId = NewType("JobId", bytes)
 Digest = NewType("Digest", bytes)
+# A place in the directory, in one space with NodeIds.
+Key = NewType("Key", bytes)
 
 _UNIT: Final = b"meshd/unit/1\0"
 # By status, which is one byte.
@@ -31,6 +33,7 @@ _RESULT: Final = tuple(b"meshd/result/1\0%c" % status for status in range(256))
 MeshIdField = Annotated[MeshId, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 NodeIdField = Annotated[NodeId, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 JobIdField = Annotated[JobId, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
+KeyField = Annotated[Key, Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
 DigestField = Annotated[Digest, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 
 
@@ -47,6 +50,11 @@ def node_id(node_key: bytes, nonce: bytes) -> NodeId:
 def job_id(manifest: bytes) -> JobId:
     """Name a job by its exact manifest bytes."""
     return JobId(_tagged(b"meshd/job-id/1\0", manifest)[:ID_BYTES])
+
+
+def record_key(kind: int, salt: int, name: bytes) -> Key:
+    """Where the directory keeps records of this name. Of kinds with one writer the name is the writer's id."""
+    return Key(_tagged(b"meshd/record-key/1\0", bytes((kind, salt)) + name)[:ID_BYTES])
 
 
 def function_digest(function: bytes) -> Digest:

@@ -17,10 +17,14 @@ from meshd_protocol.limits import (
     ADDRESSES_MAX,
     ATTEMPTS_MAX,
     CERTIFICATE_BYTES_MAX,
+    CONTACT_ADDRESSES_MAX,
     DURATION_MS_MAX,
     GPUS_MAX,
     JOB_UNITS_MAX,
     NAME_CHARS_MAX,
+    RECORD_NAME_BYTES_MAX,
+    RECORD_SALTS,
+    RECORD_VALUE_BYTES_MAX,
     REPLICAS_MAX,
     TRANCHE_UNITS_MAX,
 )
@@ -213,6 +217,69 @@ class Revocation(Record, frozen=True):
     operator: Name
     until_ms: U63
     reason: Name
+
+
+# --- directory ----------------------------------------------------------------------------------------------------
+
+
+class DirectoryKind(IntEnum):
+    """What a record of the directory is about. The first two have one writer: their name is their publisher."""
+
+    CONTACT = 1
+    CAPABILITY = 2
+    PROVIDER = 3
+    JOB = 4
+
+    @property
+    def one_writer(self) -> bool:
+        """Whether nobody but the node of this name may publish under it."""
+        return self in (DirectoryKind.CONTACT, DirectoryKind.CAPABILITY)
+
+    @property
+    def salts(self) -> int:
+        """Under how many keys it lies: more where a liar at one place must not hide it."""
+        return RECORD_SALTS if self in (DirectoryKind.CONTACT, DirectoryKind.JOB) else 1
+
+
+class DirectoryRecord(Record, frozen=True):
+    """What a node tells whoever looks. Signed by `publisher` in `Domain.RECORD`; where it lies follows from it."""
+
+    mesh: MeshIdField
+    kind: DirectoryKind
+    name: Annotated[bytes, Meta(min_length=1, max_length=RECORD_NAME_BYTES_MAX)]
+    publisher: NodeIdField
+    version: Version
+    expires_ms: U63
+    value: Annotated[bytes, Meta(max_length=RECORD_VALUE_BYTES_MAX)]
+
+
+class ContactValue(Record, frozen=True):
+    """Of a CONTACT: where its publisher listens."""
+
+    addresses: Annotated[list[Address], Meta(max_length=CONTACT_ADDRESSES_MAX)]
+
+
+class CapabilityValue(Record, frozen=True):
+    """Of a CAPABILITY: what its publisher lends, in short. `gpus` are models."""
+
+    cpu_milli: U32
+    memory_bytes: U63
+    gpus: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=8)]
+    pythons: Annotated[list[Annotated[str, Meta(max_length=16)]], Meta(max_length=8)]
+    cage: CageLevel
+
+
+class ProviderValue(Record, frozen=True):
+    """Of a PROVIDER: its publisher holds the blob of this name, of so many bytes."""
+
+    size: U63
+
+
+class JobValue(Record, frozen=True):
+    """Of a JOB: its publisher owns the job of this name in this epoch, and these nodes hold copies of its journal."""
+
+    epoch: U32
+    guardians: Annotated[list[NodeIdField], Meta(max_length=8)]
 
 
 _RecordT = TypeVar("_RecordT", bound=Record)

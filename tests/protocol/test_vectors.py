@@ -128,6 +128,7 @@ CHECKS: dict[str, Check] = {
     "ids": read_ids,
     "leaves": read_leaf,
     "merkle": read_root,
+    "messages_directory": read_message(PEER),
     "messages_local": read_message(LOCAL),
     "messages_peer": read_message(PEER),
     "messages_worker": read_message(WORKER),
@@ -168,6 +169,11 @@ def test_every_kind_of_every_channel_has_vectors() -> None:
     for channel in (PEER, LOCAL, WORKER):
         kinds = {vector["kind"] for vector in load(f"messages_{channel.name}") if vector["why"] == "valid"}
         assert kinds == {kind.KIND for kind in _subclasses(Message) if kind.__module__.endswith(f".{channel.name}")}
+
+
+def test_every_kind_of_the_directory_has_vectors() -> None:
+    kinds = {vector["kind"] for vector in load("messages_directory") if vector["why"] == "valid"}
+    assert kinds == {kind.KIND for kind in _subclasses(Message) if kind.__module__.endswith(".directory")}
 
 
 def test_vectors_mostly_must_fail() -> None:

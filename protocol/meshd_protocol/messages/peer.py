@@ -21,7 +21,7 @@ from meshd_protocol.limits import (
     STATE_DIGESTS_MAX,
     STATES_PER_MESSAGE_MAX,
 )
-from meshd_protocol.messages import membership
+from meshd_protocol.messages import directory, membership
 from meshd_protocol.messages.attempts import AttemptResult, Payload, Reason
 from meshd_protocol.records import U32, U63, Address, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
 from meshd_protocol.signing import Signed
@@ -67,11 +67,12 @@ class Pong(Message, frozen=True):
 
 
 class Close(Message, frozen=True):
-    """The sender hangs up after this frame, and says why."""
+    """The sender hangs up after this frame, and says why. `proof` comes with REVOKED, which is not believed without."""
 
     KIND = 0x05
     code: CloseCode
     reason: Reason
+    proof: membership.SignedRevocation | None = None
 
 
 class WantBulk(Message, frozen=True):
@@ -282,6 +283,8 @@ PEER: Final = Channel(
         StateDigests, StateWants, States,
         membership.Probe, membership.ProbeAck, membership.ProbeRequest, membership.ProbeReport, membership.Rumours,
         membership.StateWants, membership.States, membership.Summary, membership.BucketDigests,
+        directory.FindNode, directory.FindValue, directory.Contacts, directory.Values, directory.Store,
+        directory.Stored,
         JobOpen, FunctionData, TrancheOpen, LeaseGrant, ResultBatch, AttemptsEnded, Credit, Recall,
         DialBack, DialBackReport,
     ],

@@ -49,12 +49,14 @@ async def connect(address: str, silence_ms: int) -> socket.socket:
     host, port = split_address(address)
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise ConnectionLost(f"the name {host!r} can not be resolved: {error.strerror or error}") from error
+    # A peer chose this name: one that can not even be written in IDNA is a UnicodeError.
+    except (OSError, UnicodeError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise ConnectionLost(f"the name {host!r} can not be resolved: {why}") from error
     failures: list[ConnectionLost] = []
     for family, kind, protocol, _, where in found:
         try:
-            return await _connect(socket.socket(family, kind, protocol), where, silence_ms)
+            return await _connect(_new_socket(family, kind, protocol), where, silence_ms)
         except ConnectionLost as error:
             failures.append(error)
     reasons = "; ".join(dict.fromkeys(map(str, failures))) or "it has no address"
@@ -65,6 +67,13 @@ def watch(sock: socket.socket, silence_ms: int) -> None:
     """Let the kernel end a connection whose bytes nobody acknowledges, the bulk one included, which sends no pings."""
     if sys.platform == "linux":
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silence_ms)
+
+
+def _new_socket(family: int, kind: int, protocol: int) -> socket.socket:
+    try:
+        return socket.socket(family, kind, protocol)
+    except OSError as error:  # no descriptors are left, or this machine has no IPv6
+        raise ConnectionLost(f"no socket can be made: {error.strerror or error}") from error
 
 
 async def _connect(sock: socket.socket, where: tuple[object, ...], silence_ms: int) -> socket.socket:

@@ -142,3 +142,28 @@ async def test_a_server_that_never_answers_costs_a_bounded_time(nodes, autojump_
 
     assert "no answer within 4 s" in a.heard.failures[0][2]
     assert not a.heard.failures[0][3]
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "é" * 70, "\u2028", "a\0b", "x y"])
+async def test_address_whose_name_is_no_name_fails_like_any_other(nodes, host: str) -> None:
+    """A member publishes its own addresses: one that no resolver can write down must not end the daemons that try."""
+    node, other = await nodes.start(), await nodes.start()
+
+    node.pool.start_dial(other.id, [f"{host}:7423"])
+    await node.heard.until(lambda: node.heard.failures)
+
+    assert "can not be resolved" in node.heard.failures[0][2]
+
+
+async def test_machine_that_can_make_no_socket_fails_the_dial_and_lives(nodes, monkeypatch) -> None:
+    node, other = await nodes.start(), await nodes.start()
+
+    def no_socket(*_: object) -> socket.socket:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("meshd_node.net.sockets.socket.socket", no_socket)
+        node.pool.start_dial(other.id, [other.address])
+        await node.heard.until(lambda: node.heard.failures)
+
+    assert "Too many open files" in node.heard.failures[0][2]

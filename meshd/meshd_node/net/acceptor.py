@@ -8,7 +8,7 @@ import trio
 
 from meshd_node.log import log
 from meshd_node.net.connection import Connection
-from meshd_node.net.errors import ConnectionLost, PeerClosed, Superseded, WrongNode
+from meshd_node.net.errors import ConnectionLost, PeerClosed, Superseded, WrongNode, close_for
 from meshd_node.net.half_open import HalfOpen
 from meshd_node.net.hellos import Greeting, receive, receive_hello, send_hello
 from meshd_node.net.link import Link
@@ -71,10 +71,12 @@ class Acceptor:
         try:
             kept = await self._serve(connection)
         except RemoteProtocolError as fault:
-            await self._refuse(connection, fault.close_code, str(fault))
-        except (ConnectionLost, PeerClosed) as gone:
-            log.debug("inbound connection ended", reason=str(gone))
-            await self._linger(connection)
+            await self._close(connection, close_for(fault))
+        except PeerClosed as closed:
+            pool.closed_by_peer(closed)
+            await self._ended(connection, str(closed))
+        except ConnectionLost as gone:
+            await self._ended(connection, str(gone))
         finally:
             if not kept:
                 connection.close()
@@ -108,6 +110,7 @@ class Acceptor:
         pool = self._pool
         if peer.node == pool.node:
             raise WrongNode("this address is the dialling node's own")
+        pool.check_revoked(peer)
         if not pool.sessions.accepts(peer.node, greeted):
             raise Superseded("another connection is the session of these two nodes")
         link = Link(pool, peer, connection, session=pool.serial(), address=None, ahead_s=ahead_s)
@@ -116,6 +119,7 @@ class Acceptor:
         pool.begin(link, connection)
 
     def _attach(self, connection: Connection, peer: Certified) -> None:
+        self._pool.check_revoked(peer)
         link = self._pool.sessions.get(peer.node)
         if link is None or link.dialled or link.has_bulk:
             raise UnexpectedMessage("a bulk connection belongs to a session that its side has dialled, one to each")
@@ -157,8 +161,15 @@ class Acceptor:
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def _refuse(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        log.debug("inbound connection closed", code=code.name, reason=reason)
-        connection.append(Close(code, reason[:REASON_CHARS_MAX]))
+        await self._close(connection, Close(code, reason[:REASON_CHARS_MAX]))
+
+    async def _close(self, connection: Connection, close: Close) -> None:
+        log.debug("inbound connection closed", code=close.code.name, reason=close.reason)
+        connection.append(close)
+        await self._linger(connection)
+
+    async def _ended(self, connection: Connection, reason: str) -> None:
+        log.debug("inbound connection ended", reason=reason)
         await self._linger(connection)
 
     async def _linger(self, connection: Connection) -> None:

@@ -9,7 +9,7 @@ import trio
 from meshd_node.errors import ConfigError
 from meshd_node.log import log
 from meshd_node.net.connection import Connection
-from meshd_node.net.errors import ConnectionLost, PeerClosed, WrongNode
+from meshd_node.net.errors import ConnectionLost, PeerClosed, WrongNode, close_for
 from meshd_node.net.hellos import Greeting, receive, receive_hello, send_hello
 from meshd_node.net.link import End, Link
 from meshd_node.net.sockets import connect
@@ -17,7 +17,6 @@ from meshd_node.net.tls import ALPN
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import CertificateRefused, CloseCode, RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.ids import NodeId, to_text
-from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.peer import Close, Lane, Ping, Pong
 
 if TYPE_CHECKING:
@@ -64,7 +63,10 @@ class Dialler:
                 await attempt()
         except ConnectionLost as error:
             return ConnectionLost(f"{address}: {error}", refused=error.refused)
-        except (PeerClosed, RemoteProtocolError, ConfigError) as error:
+        except PeerClosed as closed:
+            self._pool.closed_by_peer(closed)
+            return ConnectionLost(f"{address}: {closed}")
+        except (RemoteProtocolError, ConfigError) as error:
             return ConnectionLost(f"{address}: {error}")
         if scope.cancelled_caught:
             return ConnectionLost(f"{address}: no answer within {timeout_s:g} s", silent=True)
@@ -173,8 +175,9 @@ class Dialler:
                 raise WrongNode("this address is this node's own")
             if expected is not None and who.node != expected:
                 raise WrongNode(f"{to_text(who.node)} answers here, not {to_text(expected)}")
+            pool.check_revoked(who)
         except RemoteProtocolError as fault:
-            connection.append(Close(fault.close_code, str(fault)[:REASON_CHARS_MAX]))
+            connection.append(close_for(fault))
             connection.flush()
             raise
         return Greeting(who, greeting.lane, greeting.ahead_s)

@@ -2,6 +2,10 @@
 
 from meshd_node.errors import MeshdError
 from meshd_protocol.errors import CloseCode, RemoteProtocolError
+from meshd_protocol.ids import NodeId, to_text
+from meshd_protocol.limits import REASON_CHARS_MAX
+from meshd_protocol.messages.membership import SignedRevocation
+from meshd_protocol.messages.peer import Close
 
 
 class ListenFailed(MeshdError):
@@ -23,11 +27,12 @@ class ConnectionLost(Exception):
 
 
 class PeerClosed(Exception):
-    """The peer said that it hangs up, and why."""
+    """The peer said that it hangs up, and why. `proof` came with it, and is not verified."""
 
-    def __init__(self, code: CloseCode, reason: str) -> None:
+    def __init__(self, code: CloseCode, reason: str, proof: SignedRevocation | None = None) -> None:
         super().__init__(f"the peer closed ({code.name}): {reason}" if reason else f"the peer closed ({code.name})")
         self.code = code
+        self.proof = proof
 
 
 class NoCommonVersion(RemoteProtocolError):
@@ -52,3 +57,19 @@ class Superseded(RemoteProtocolError):
     """Two dials crossed, and the other connection is the session."""
 
     close_code = CloseCode.REPLACED
+
+
+class PeerRevoked(RemoteProtocolError):
+    """The certificate of `peer` was revoked; `proof` tells it so."""
+
+    close_code = CloseCode.REVOKED
+
+    def __init__(self, peer: NodeId, proof: SignedRevocation) -> None:
+        super().__init__(f"the certificate of {to_text(peer)} is revoked")
+        self.proof = proof
+
+
+def close_for(fault: RemoteProtocolError) -> Close:
+    """What to tell a peer that is at fault."""
+    proof = fault.proof if isinstance(fault, PeerRevoked) else None
+    return Close(fault.close_code, str(fault)[:REASON_CHARS_MAX], proof)

@@ -31,7 +31,7 @@ async def receive(connection: Connection) -> Message:
     """Wait for one message of a peer that has no session yet; raise `PeerClosed` if it hangs up instead."""
     message = PEER.decode(await connection.next_frame())
     if isinstance(message, Close):
-        raise PeerClosed(message.code, message.reason)
+        raise PeerClosed(message.code, message.reason, message.proof)
     return message
 
 

@@ -21,6 +21,7 @@ from meshd_protocol.limits import (
     MIB,
     REASON_CHARS_MAX,
 )
+from meshd_protocol.messages.membership import SignedRevocation
 from meshd_protocol.messages.peer import PEER, Close, Hello, Lane, Ping, Pong, Slice, WantBulk
 
 # Encodes whatever may travel, in one piece; what is too large for a control frame is then cut.
@@ -32,11 +33,12 @@ _RTT_WEIGHT: Final = 1 / 8
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a session ended. `code` is what we tell the peer, None if there is nobody left to tell."""
+    """How a session ended. `code` and `proof` are what we tell the peer, None if there is nobody left to tell."""
 
     reason: str
     code: CloseCode | None = None
     refused: bool = False
+    proof: SignedRevocation | None = None
 
 
 class Surroundings(Protocol):
@@ -58,6 +60,10 @@ class Surroundings(Protocol):
 
     def want_bulk(self, link: "Link") -> None:
         """Dial the bulk connection of a link that we dialled."""
+        ...
+
+    def closed_by_peer(self, closed: PeerClosed) -> None:
+        """A peer hung up, and said why."""
         ...
 
 
@@ -193,7 +199,7 @@ class Link:
     async def say_goodbye(self) -> None:
         """Tell the peer why, behind whatever small messages still wait. It may never read them: bound this."""
         if self.end is not None and self.end.code is not None:
-            self._control.append(Close(self.end.code, self.end.reason[:REASON_CHARS_MAX]))
+            self._control.append(Close(self.end.code, self.end.reason[:REASON_CHARS_MAX], self.end.proof))
             await self._control.finish()
 
     async def run_bulk(self, connection: Connection) -> None:
@@ -220,7 +226,10 @@ class Link:
                 self._take(connection, lane)
                 await connection.fill()
                 self.heard_at = self._surroundings.now()
-        except (ConnectionLost, PeerClosed) as gone:
+        except PeerClosed as closed:
+            self._surroundings.closed_by_peer(closed)
+            return End(str(closed))
+        except ConnectionLost as gone:
             return End(str(gone))
         except RemoteProtocolError as fault:
             return End(str(fault), fault.close_code)
@@ -251,8 +260,8 @@ class Link:
                     self._append(Pong(), stream)
             case Pong():
                 self._measure()
-            case Close(code, reason):
-                raise PeerClosed(code, reason)
+            case Close(code, reason, proof):
+                raise PeerClosed(code, reason, proof)
             case WantBulk():
                 if not self.dialled:
                     raise UnexpectedMessage("the side that dialled asks for a bulk connection: it must dial it")

@@ -10,13 +10,15 @@ from meshd_node.net.acceptor import Acceptor
 from meshd_node.net.config import Clocks, NetConfig
 from meshd_node.net.connection import Connection, Scratch
 from meshd_node.net.dialler import Dialler
-from meshd_node.net.errors import ConnectionLost
+from meshd_node.net.errors import ConnectionLost, PeerClosed, PeerRevoked
 from meshd_node.net.handler import Handler
 from meshd_node.net.identity import Identity
 from meshd_node.net.link import End, Link
+from meshd_node.net.revocations import NoRevocations, Revocations
 from meshd_node.net.sessions import Sessions
 from meshd_node.net.sockets import bound_address, listen
 from meshd_node.net.tls import Credentials
+from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import CloseCode
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId, to_text
@@ -28,11 +30,19 @@ _TICKS: Final = 4
 class Pool:
     """All connections of one node. `handler` is told what happens; everything else is asked here."""
 
-    def __init__(self, handler: Handler, credentials: Credentials, config: NetConfig, clocks: Clocks) -> None:
-        """Raise `CertificateRefused` if the credentials prove nothing."""
+    def __init__(
+        self,
+        handler: Handler,
+        credentials: Credentials,
+        config: NetConfig,
+        clocks: Clocks,
+        revocations: Revocations | None = None,
+    ) -> None:
+        """Raise `CertificateRefused` if the credentials prove nothing. Without `revocations` nobody is revoked."""
         self.handler = handler
         self.config = config
         self.clocks = clocks
+        self._revocations = revocations or NoRevocations()
         self.identity = Identity(credentials, clocks.wall())
         self.sessions = Sessions(self.identity.certified.node)
         self.scratch = Scratch()
@@ -90,6 +100,14 @@ class Pool:
         """Find out whether `node` can be dialled at `address`, without a session: why not, or None."""
         return await self._dialler.reach(node, address)
 
+    def drop_revoked(self) -> None:
+        """End the sessions of all peers whose certificates are revoked by now; `link_down` follows."""
+        for link in self.links():
+            proof = self._revocations.against(link.peer)
+            if proof is not None:
+                fault = PeerRevoked(link.peer.node, proof)
+                link.finish(End(str(fault), fault.close_code, proof=proof))
+
     def flush(self) -> None:
         """Send what was queued. Call it after sending from anywhere but the handler."""
         while self._dirty:
@@ -121,6 +139,18 @@ class Pool:
     def now(self) -> float:
         """Read the monotonic clock."""
         return self.clocks.monotonic()
+
+    def check_revoked(self, peer: Certified) -> None:
+        """Raise `PeerRevoked` for a peer whose certificate is revoked."""
+        proof = self._revocations.against(peer)
+        if proof is not None:
+            raise PeerRevoked(peer.node, proof)
+
+    def closed_by_peer(self, closed: PeerClosed) -> None:
+        """A peer hung up, and said why: look at what it shows."""
+        if closed.code is CloseCode.REVOKED and closed.proof is not None:
+            self._revocations.shown(closed.proof)
+            self.flush()
 
     def serial(self) -> int:
         """A number above all before it: of a session, or of a greeting."""

@@ -16,6 +16,7 @@ from meshd_node.net.connection import Connection, Scratch
 from meshd_node.net.hellos import receive_hello, send_hello
 from meshd_node.net.link import Link
 from meshd_node.net.pool import Pool
+from meshd_node.net.revocations import Revocations
 from meshd_node.net.sockets import connect
 from meshd_node.net.tls import ALPN, Credentials, client_context
 from meshd_protocol.certificates import Certified, Invited
@@ -163,11 +164,16 @@ class Nodes:
         self._nursery = nursery
 
     async def start(
-        self, config: NetConfig | None = None, credentials: Credentials | None = None, *, clocks: Clocks | None = None
+        self,
+        config: NetConfig | None = None,
+        credentials: Credentials | None = None,
+        *,
+        clocks: Clocks | None = None,
+        revocations: Revocations | None = None,
     ) -> Node:
         heard = Recorder()
         credentials = credentials or self.mesh.node()
-        pool = Pool(heard, credentials, config or NetConfig(), clocks or Clocks())
+        pool = Pool(heard, credentials, config or NetConfig(), clocks or Clocks(), revocations)
         pool.listen("127.0.0.1:0")
         await self._nursery.start(pool.run)
         return Node(pool, heard, credentials)

@@ -13,6 +13,7 @@ from meshd_node.config import NodeConfig
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.membership.effects import MemberState
 from meshd_node.core.owner.machine import Owner
+from meshd_node.core.owner.reach import Reach
 from meshd_node.exec.pool import WorkerPool
 from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.admission import Admission
@@ -30,7 +31,9 @@ from meshd_node.services.jobs.journal import MemoryJournal
 from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
 from meshd_node.services.local.server import LocalServer
+from meshd_node.services.lookup.service import Lookup
 from meshd_node.services.membership import MembershipService, MembershipSetup
+from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
 from meshd_node.services.router import Router
 from meshd_protocol.certificates import Role, verify_node_chain
@@ -93,13 +96,25 @@ class Daemon:
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
         self._workers = WorkerPool(self._execution, self._execution.functions.get, worker_module=worker_module)
         self._execution.connect(self._workers, self._jobs, self._drained.set)
-        executors = Executors(me, self._membership, self._jobs)
+        self._executors = Executors(
+            me, self._membership, self._jobs, Reach(seams.rng, config.owner), outside, seams, outflow
+        )
         admission = AdmissionService(
             Admission(Issuer(folder, identity.credentials.root_key, seams.entropy)), outside, seams
         )
-        router = Router(self._membership, self._jobs, self._execution, executors, admission, outflow)
+        self._netcheck = NetcheckService(
+            lambda: self._net.identity.certified,
+            self._membership,
+            outside,
+            seams,
+            seeds=tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds))),
+            listening=lambda: self._net.bound,
+        )
+        router = Router(
+            self._membership, self._jobs, self._execution, self._executors, admission, self._netcheck, outflow
+        )
         self._net = Pool(router, identity.credentials, config.net, seams)
-        outside.connect(self._net, executors, outflow)
+        outside.connect(self._net, self._executors, outflow)
         outflow.connect(self._net.flush)
         answers = Answers(
             me,
@@ -108,6 +123,8 @@ class Daemon:
             owner,
             self._jobs.reports,
             outside,
+            Lookup(me.node, self._membership, owner, None, seams),
+            self._netcheck,
             seams,
             isolation=lambda: self._workers.isolation,
             draining=lambda: self._draining,
@@ -123,13 +140,14 @@ class Daemon:
             # The local socket first: it tells a second daemon in this folder from a port that somebody else has.
             await nursery.start(self._local.run)
             self._net.listen(self._config.listen.address)
-            for part in (self._workers, self._jobs.timer, self._execution.timer):
+            for part in (self._workers, self._jobs.timer, self._execution.timer, self._executors.timer):
                 await nursery.start(part.run)
             nursery.start_soon(self._remember)
             async with trio.open_nursery() as transport:
                 await transport.start(self._net.run)
                 self._announce(Phase.ALIVE)
                 await nursery.start(self._membership.run)
+                await nursery.start(self._netcheck.run)
                 self._outflow.flush()
                 on_started(self._started())
                 await stop.wait()

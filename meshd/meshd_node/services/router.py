@@ -9,6 +9,7 @@ from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.jobs.service import JobService
 from meshd_node.services.membership import MembershipService
+from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
 from meshd_protocol.certificates import Invited
 from meshd_protocol.errors import UnexpectedMessage
@@ -17,6 +18,8 @@ from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.peer import (
     AttemptsEnded,
     Credit,
+    DialBack,
+    DialBackReport,
     FunctionData,
     JobOpen,
     LeaseGrant,
@@ -42,6 +45,7 @@ class Router:
         execution: ExecutionService,
         executors: Executors,
         admission: AdmissionService,
+        netcheck: NetcheckService,
         outflow: Outflow,
     ) -> None:
         self._membership = membership
@@ -49,6 +53,7 @@ class Router:
         self._execution = execution
         self._executors = executors
         self._admission = admission
+        self._netcheck = netcheck
         self._outflow = outflow
 
     def link_up(self, link: Link) -> None:
@@ -57,6 +62,7 @@ class Router:
         self._execution.link_up(link)
         self._membership.link_up(link.peer.node, link.address or "")
         self._executors.link_up(link)
+        self._netcheck.link_up(link)
         self._outflow.flush()
 
     def link_down(self, link: Link, reason: str, refused: bool) -> None:
@@ -65,12 +71,16 @@ class Router:
         self._execution.link_down(link)
         self._jobs.link_down(link, reason)
         self._admission.link_down(link)
+        self._netcheck.link_down(link)
         self._membership.link_down(link.peer.node, refused=refused)
         self._outflow.flush()
 
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
         """A dial ended without a session."""
         log.debug("dial_failed", address=address, reason=reason)
+        self._netcheck.dial_failed(node, address, reason)
+        if node is not None:
+            self._executors.dial_failed(node)
         self._membership.dial_failed(node, address, refused=refused)
         self._outflow.flush()
 
@@ -108,5 +118,7 @@ class Router:
                 self._membership.message(node, message)
             case SignRequest() | SignGrant() | SignRefusal():
                 self._admission.message(link, message, stream)
+            case DialBack() | DialBackReport():
+                self._netcheck.message(link, message, stream)
             case _:
                 raise UnexpectedMessage(f"{type(message).__name__} is not for a session that is up")

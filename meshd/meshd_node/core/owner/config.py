@@ -22,6 +22,10 @@ class OwnerConfig:
     backoff_max_s: float = 300.0
     # A worker's death hands back what was queued behind it: that many times in a row are no reason for a pause.
     hand_backs_free: int = 3
+    # Sessions that are asked for while units wait, besides those that membership keeps anyway. One that did not come
+    # about is not asked for again within `reach_again_s`.
+    links_max: int = 256
+    reach_again_s: float = 30.0
     # Kept for `why`: the last verdicts of each job, single ones by batch and others by unit.
     verdict_batches_kept: int = 64
     verdict_units_kept: int = 1_024

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import assert_never
 
 from meshd_node.core.owner.config import OwnerConfig
+from meshd_node.core.owner.demand import Demand, demands_of
 from meshd_node.core.owner.dispatch import Dispatch
 from meshd_node.core.owner.effects import Effect, JobFinished, Wake
 from meshd_node.core.owner.endings import Endings
@@ -72,6 +73,14 @@ class Owner:
     def executors(self) -> list[ExecutorSummary]:
         """Every node with a session."""
         return [summary_of_executor(executor) for executor in self._executors.all()]
+
+    def busy(self) -> bool:
+        """Whether any unit has not ended."""
+        return any(job.units for job in self._jobs.values())
+
+    def demands(self, now: float) -> list[Demand]:
+        """What units that wait could use beyond the nodes with a session."""
+        return demands_of(self._jobs.values(), self._dispatch, now)
 
     def outcomes(self, job: JobId) -> list[Outcome]:
         """How the units of a detached job ended so far, in order of their ends; of others nothing is kept."""

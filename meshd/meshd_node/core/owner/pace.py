@@ -18,6 +18,11 @@ class Pace:
         self._by_node: dict[NodeId, float] = {}
         self._loops = GUESS_S * LOOPS_PER_S
 
+    def typical_s(self) -> float:
+        """How long a unit is expected to run on some node: what those that ran it show, or the guess."""
+        known = self._by_node.values()
+        return sum(known) / len(known) if known else self._loops / LOOPS_PER_S
+
     def unit_s(self, executor: Executor) -> float:
         """How long a unit is expected to run on a node."""
         return self._by_node.get(executor.node) or self._loops / executor.loops_per_s

@@ -4,6 +4,7 @@ It is entered synchronously (decision 0001): by the local socket with submission
 """
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final, Protocol, assert_never
 
 from meshd_node.core.owner import effects, events
@@ -92,6 +93,8 @@ class JobService:
     ) -> None:
         self.owner = owner
         self.reports = Reports()
+        # Told after each submission: nodes may have to be asked for.
+        self.on_submitted: Callable[[], None] = lambda: None
         self._node = node
         self._mesh = mesh
         self._seams = seams
@@ -162,6 +165,7 @@ class JobService:
         for start in range(0, len(payloads), TRANCHE_UNITS_MAX):
             stop = start + TRANCHE_UNITS_MAX
             self._submit_tranche(context, functions[start:stop], payloads[start:stop])
+        self.on_submitted()
 
     def close_job(self, context: JobContext) -> None:
         """No more units will come."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from meshd_node.core.membership.effects import Member
+from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
 from meshd_node.net.pool import Pool
 from meshd_node.services.executors import Executors
@@ -29,6 +30,16 @@ class Outside:
         """The session with a node, if there is one."""
         assert self._pool is not None, "services ask when everything is built"
         return self._pool.link(node)
+
+    def links(self) -> list[Link]:
+        """All sessions that are up."""
+        assert self._pool is not None, "services ask when everything is built"
+        return self._pool.links()
+
+    async def reach(self, node: NodeId, address: str) -> ConnectionLost | None:
+        """Find out whether a node can be dialled at an address: why not, or None."""
+        assert self._pool is not None, "services ask when everything is built"
+        return await self._pool.reach(node, address)
 
     def flush(self) -> None:
         """Send what was queued."""

@@ -64,6 +64,7 @@ class FakeAnswers:
     def __init__(self) -> None:
         self.json = b"{}"
         self.denial: Denial | None = None
+        self.others_answered = trio.Event()
 
     def welcome(self) -> Welcome:
         return Welcome(PROTOCOL_VERSION, NODE, MESH, "node", "0")
@@ -75,6 +76,10 @@ class FakeAnswers:
         if context is None:
             return Denial(DenialCode.NO_SUCH_JOB, "no such job")
         return None if uid == context.submitter.uid else Denial(DenialCode.NOT_YOURS, "another user's")
+
+    async def inquire(self, ask: Ask) -> Answer:
+        await self.others_answered.wait()
+        return Answer(self.json)
 
     def answer(self, ask: Ask, uid: int) -> Answer:
         return Answer(self.json)

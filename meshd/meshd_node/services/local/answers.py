@@ -9,12 +9,14 @@ from typing import Final, assert_never
 from meshd_node import __version__
 from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.core.owner.machine import Owner
-from meshd_node.core.owner.summaries import JobSummary
+from meshd_node.core.owner.summaries import ExecutorSummary, JobSummary
 from meshd_node.seams import Seams
 from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.reports import Report, Reports, Said
 from meshd_node.services.links import Links
+from meshd_node.services.lookup.service import Lookup
 from meshd_node.services.membership import MembershipService
+from meshd_node.services.netcheck.service import NetcheckService
 from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import JobId, NodeId, to_text
@@ -24,6 +26,9 @@ from meshd_protocol.messages.local import Answer, Ask, Denial, DenialCode, Quest
 _ROOT_UID: Final = 0
 # The newest, at about 600 bytes each: 1.2 MB of JSON.
 JOBS_LISTED: Final = 2_000
+
+# Questions whose answers others have to give first.
+INQUIRIES: Final = frozenset({Question.LOOKUP, Question.NETCHECK})
 
 Json = dict[str, object]
 
@@ -39,6 +44,8 @@ class Answers:
         owner: Owner,
         reports: Reports,
         links: Links,
+        lookup: Lookup,
+        netcheck: NetcheckService,
         seams: Seams,
         *,
         isolation: Callable[[], str],
@@ -50,6 +57,8 @@ class Answers:
         self._owner = owner
         self._reports = reports
         self._links = links
+        self._lookup = lookup
+        self._netcheck = netcheck
         self._seams = seams
         self._isolation = isolation
         self._draining = draining
@@ -78,8 +87,15 @@ class Answers:
             return Denial(DenialCode.NOT_YOURS, f"the job belongs to user {context.submitter.uid}")
         return None
 
+    async def inquire(self, ask: Ask) -> Answer | Denial:
+        """Answer one of the `INQUIRIES`; each is bounded in time."""
+        found: object = await (
+            self._lookup.find(ask.text) if ask.question is Question.LOOKUP else self._netcheck.check()
+        )
+        return found if isinstance(found, Denial) else Answer(json.dumps(found).encode())
+
     def answer(self, ask: Ask, uid: int) -> Answer | Denial:
-        """Answer one question of a local user."""
+        """Answer one question of a local user at once."""
         match ask.question:
             case Question.STATUS:
                 found: object = self._status()
@@ -90,6 +106,8 @@ class Answers:
                 found = [_job(job, self._seams.monotonic(), self._seams.wall()) for job in newest]
             case Question.JOB | Question.WHY:
                 return self._about_job(ask, uid)
+            case Question.LOOKUP | Question.NETCHECK:
+                raise AssertionError("whoever asks others is asked by `inquire`")
             case _:
                 assert_never(ask.question)
         return Answer(json.dumps(found).encode())
@@ -129,10 +147,10 @@ class Answers:
 
     def _peers(self) -> list[Json]:
         # What this node knows at first hand: how much of the window that an executor granted its own units fill.
-        loads = {each.node: each.held_units / max(1, each.window_units) for each in self._owner.executors()}
-        return [self._peer(member, loads.get(member.node)) for member in self._membership.members()]
+        windows = {each.node: each for each in self._owner.executors()}
+        return [self._peer(member, windows.get(member.node)) for member in self._membership.members()]
 
-    def _peer(self, member: Member, load: float | None) -> Json:
+    def _peer(self, member: Member, window: ExecutorSummary | None) -> Json:
         now = self._seams.monotonic()
         link = self._links.link(member.node)
         offer = member.offer
@@ -149,7 +167,7 @@ class Answers:
             if offer is None
             else [{"model": gpu.model, "memory_bytes": gpu.memory_bytes} for gpu in offer.gpus],
             "slots": None if offer is None else offer.slots,
-            "load": load,
+            "load": None if window is None else window.held_units / max(1, window.window_units),
             "rtt_ms": 0.0 if member.node == self._me.node else _milliseconds(link.rtt_s if link else None),
             "since": round(self._seams.wall() - (now - member.since), 3),
             "version": member.core.release,

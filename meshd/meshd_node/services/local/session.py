@@ -9,7 +9,7 @@ from meshd_node.log import log
 from meshd_node.services.execution.functions import TooManyFunctions
 from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.service import JobService, TooMuchWaiting
-from meshd_node.services.local.answers import Answers
+from meshd_node.services.local.answers import INQUIRIES, Answers
 from meshd_node.services.outflow import Outflow
 from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.errors import LocalProtocolError, RemoteProtocolError, UnexpectedMessage
@@ -46,6 +46,8 @@ UNREAD_BYTES_MAX: Final = 256 * MIB
 # costs up to 1 ms, during which nobody else is served.
 HELLO_S: Final = 5.0
 QUESTIONS_MAX: Final = 64
+# Questions that wait for other nodes, of one program.
+INQUIRIES_MAX: Final = 4
 # Jobs that one program drives at a time.
 STREAMS_MAX: Final = 4_096
 
@@ -82,15 +84,17 @@ class Session:
         self._streams: dict[int, Held] = {}
         self._by_job: dict[JobId, Held] = {}
         self._paused = trio.Event()
+        self._inquiries = 0
+        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve until the program hangs up or breaks the protocol; what it did not detach is then cancelled."""
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._resume_when_read)
-                nursery.start_soon(self._expect_hello, nursery.cancel_scope)
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._resume_when_read)
+                self._nursery.start_soon(self._expect_hello, self._nursery.cancel_scope)
                 await self._serve()
-                nursery.cancel_scope.cancel()
+                self._nursery.cancel_scope.cancel()
         finally:
             held = list(self._by_job.values())
             self._streams.clear()
@@ -264,8 +268,23 @@ class Session:
         self._jobs.attach(context, self)
 
     def _ask(self, message: Ask, stream: int) -> None:
-        answer = self._answers.answer(message, self._uid)
-        self._send(answer, stream)
+        if message.question not in INQUIRIES:
+            self._send(self._answers.answer(message, self._uid), stream)
+            return
+        if self._inquiries >= INQUIRIES_MAX:
+            self._send(Denial(DenialCode.TOO_MUCH, f"{INQUIRIES_MAX} such questions wait already"), stream)
+            return
+        assert self._nursery is not None, "messages come while the session runs"
+        self._inquiries += 1
+        self._nursery.start_soon(self._inquire, message, stream)
+
+    async def _inquire(self, message: Ask, stream: int) -> None:
+        """Answer once others have answered."""
+        try:
+            self._send(await self._answers.inquire(message), stream)
+            self._outflow.flush()
+        finally:
+            self._inquiries -= 1
 
     def _held(self, stream: int) -> Held | None:
         # None: the job was refused or has ended while this was on its way; its end was told.

@@ -23,6 +23,10 @@ from meshd_protocol.signing import SIGNATURE_BYTES
 HANDLE_BYTES: Final = 9
 # The handle, then the version: epoch and sequence, 4 bytes each, the larger first.
 DIGEST_ENTRY_BYTES: Final = HANDLE_BYTES + 8
+# In the place of a slot: a revocation of that node, whose version is the first 8 bytes of its body's BLAKE3.
+REVOCATION: Final = 0
+# Added to a slot: the sender holds the publisher for dead, or as one that has left.
+GONE: Final = 0x80
 SUMMARY_HASH_BYTES: Final = 8
 SUMMARY_BUCKETS_MAX: Final = 256
 
@@ -105,12 +109,20 @@ class Rumours(Message, frozen=True):
     states: Annotated[list[SignedState], Meta(max_length=STATES_PER_MESSAGE_MAX)]
     digests: Digests
 
+    def __post_init__(self) -> None:
+        """Refuse what ends in the middle."""
+        _whole(self.digests, DIGEST_ENTRY_BYTES)
+
 
 class StateWants(Message, frozen=True):
     """Send me the states of these handles."""
 
     KIND = 0x2A
     handles: Handles
+
+    def __post_init__(self) -> None:
+        """Refuse what ends in the middle."""
+        _whole(self.handles, HANDLE_BYTES)
 
 
 class States(Message, frozen=True):
@@ -127,6 +139,11 @@ class Summary(Message, frozen=True):
     KIND = 0x28
     hashes: Annotated[bytes, Meta(min_length=SUMMARY_HASH_BYTES, max_length=SUMMARY_HASH_BYTES * SUMMARY_BUCKETS_MAX)]
 
+    def __post_init__(self) -> None:
+        """Refuse a number of buckets that nobody cuts."""
+        _whole(self.hashes, SUMMARY_HASH_BYTES)
+        _buckets(len(self.hashes) // SUMMARY_HASH_BYTES)
+
 
 class BucketDigests(Message, frozen=True):
     """All that the sender holds in these buckets of `of`. `answer`: tell me yours where they differ."""
@@ -136,3 +153,20 @@ class BucketDigests(Message, frozen=True):
     buckets: Annotated[bytes, Meta(min_length=1, max_length=SUMMARY_BUCKETS_MAX)]
     digests: Digests
     answer: bool
+
+    def __post_init__(self) -> None:
+        """Refuse what ends in the middle, and buckets that there are not."""
+        _whole(self.digests, DIGEST_ENTRY_BYTES)
+        _buckets(self.of)
+        if max(self.buckets) >= self.of or len(set(self.buckets)) < len(self.buckets):
+            raise ValueError(f"there are buckets 0 to {self.of - 1}, each once")
+
+
+def _whole(entries: bytes, size: int) -> None:
+    if len(entries) % size:
+        raise ValueError(f"{len(entries)} bytes are not whole entries of {size}")
+
+
+def _buckets(of: int) -> None:
+    if of & (of - 1):
+        raise ValueError(f"{of} buckets: the number of buckets is a power of two")

@@ -25,6 +25,14 @@ class MembershipConfig:
     confirmations: int = 3
     # So many distinct observers' claims of a death are believed at once; fewer only in a mesh too small for them.
     claims: int = 4
+    # Not sooner than this after the first accusation: what the accused needs to hear of it and to refute it.
+    refute_s: float = 1.0
+    # A suspect whose address refused this node itself: all that can still come is a restart.
+    refused_s: float = 1.0
+    # A node refutes what is said of it at most once in this time, however often somebody says it.
+    refute_pause_s: float = 0.5
+    # Probes that a node makes for others at the same time.
+    errands_max: int = 64
     # Lifeguard's local health: 0 to this; probe interval and time-out are multiplied by one more than it.
     health_max: int = 8
 
@@ -37,6 +45,8 @@ class MembershipConfig:
     tick_s: float = 1.0
     # What one tick may carry to one neighbour: 3 neighbours and 5 ticks a second make 21 KB/s at most.
     rumour_bytes: int = 1_400
+    # What a digest made this node ask of one peer is not asked of another before this.
+    want_s: float = 0.5
     repair_s: float = 10.0
     # A node signs its offer anew every refresh_s, or members * refresh_per_member_s if that is more: three new versions
     # a second in the whole mesh.

@@ -1,0 +1,51 @@
+"""What a digest of a record is made of: a handle that names it, and its version. Spec: 10-membership.md, section 3."""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from meshd_node.core.members.events import VerifiedRevocation
+from meshd_node.core.members.shelves import record_hash
+from meshd_protocol.ids import NodeId
+from meshd_protocol.messages.membership import DIGEST_ENTRY_BYTES, GONE, HANDLE_BYTES, REVOCATION
+from meshd_protocol.records import State, Version
+
+PREFIX_BYTES: Final = HANDLE_BYTES - 1
+_ENTRY: Final = struct.Struct(f">{PREFIX_BYTES}sBII")
+_HANDLE: Final = struct.Struct(f">{PREFIX_BYTES}sB")
+assert _ENTRY.size == DIGEST_ENTRY_BYTES
+_HALF: Final = 1 << 32
+
+
+def handle(node: NodeId, slot: int) -> bytes:
+    """The name of a node's slot."""
+    return _HANDLE.pack(node[:PREFIX_BYTES], slot)
+
+
+def of_state(state: State, *, gone: bool = False) -> bytes:
+    """Name a state and its version; `gone` if its publisher is dead to us, or left."""
+    version = state.version
+    slot = state.slot | GONE if gone else int(state.slot)
+    return _ENTRY.pack(state.publisher[:PREFIX_BYTES], slot, version.epoch, version.sequence)
+
+
+def of_revocation(revocation: VerifiedRevocation) -> bytes:
+    """Name a revocation. It has no version: the hash of its bytes stands in that place."""
+    epoch, sequence = divmod(record_hash(revocation.signed.body), _HALF)
+    return _ENTRY.pack(revocation.revocation.node[:PREFIX_BYTES], REVOCATION, epoch, sequence)
+
+
+def is_of(revocation: VerifiedRevocation, version: Version) -> bool:
+    """Whether a digest means this revocation."""
+    return record_hash(revocation.signed.body) == version.epoch * _HALF + version.sequence
+
+
+def read(digests: bytes) -> Iterator[tuple[bytes, int, Version]]:
+    """The prefix, slot and version of each digest. The decoder has seen to it that they are whole."""
+    for prefix, slot, epoch, sequence in _ENTRY.iter_unpack(digests):
+        yield prefix, slot, Version(epoch, sequence)
+
+
+def read_handles(handles: bytes) -> Iterator[tuple[bytes, int]]:
+    """The prefix and slot of each handle."""
+    yield from _HANDLE.iter_unpack(handles)

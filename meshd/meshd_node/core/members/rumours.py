@@ -1,0 +1,166 @@
+"""What is passed on to neighbours, in two lanes: what is urgent five times a second, refreshed offers once.
+
+A node passes a record on whole at first, then by its digest, and whoever lacks it asks. Its publisher gives it whole
+to several neighbours. Load is never told: it rides on the answers to probes.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from itertools import chain
+from typing import Final, TypeAlias
+
+from meshd_node.core.members import digests
+from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.members.effects import Effect, Send
+from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.members.lane import Lane, Rumour
+from meshd_node.core.members.parcel import Parcel
+from meshd_node.core.members.roster import Roster
+from meshd_node.core.members.wants import Wants
+from meshd_protocol.ids import NodeId
+from meshd_protocol.limits import STATE_DIGESTS_MAX
+from meshd_protocol.messages.membership import REVOCATION, StateWants
+from meshd_protocol.records import Slot, Version
+
+_StateKey: TypeAlias = tuple[NodeId, Slot]
+_Accuser: TypeAlias = NodeId
+_Accused: TypeAlias = NodeId
+# The urgent lane may carry so many times more in one message than the other one.
+_URGENT_FACTOR: Final = 4
+_SLOTS: Final = frozenset(Slot)
+
+
+class Rumours:
+    """The lanes of one node."""
+
+    def __init__(self, node: NodeId, rng: random.Random, config: MembershipConfig, roster: Roster) -> None:
+        self._node = node
+        self._rng = rng
+        self._config = config
+        self._roster = roster
+        self._revocations: Lane[tuple[NodeId, str]] = Lane()
+        self._claims: Lane[tuple[_Accused, _Accuser]] = Lane()
+        self._accusers: dict[_Accused, list[_Accuser]] = {}
+        self._urgent: Lane[_StateKey] = Lane()
+        self._refreshed: Lane[_StateKey] = Lane()
+        self._wants = Wants(config.want_s)
+        self._urgent_at = self._tick_at = -math.inf
+
+    # --- what is passed on ----------------------------------------------------------------------------------------
+
+    def state(self, state: VerifiedState, *, urgent: bool, teller: NodeId | None = None) -> None:
+        """Pass a state on that was news. This node's own goes whole to several neighbours."""
+        record = state.state
+        key = (record.publisher, record.slot)
+        lane, other = (self._urgent, self._refreshed) if urgent else (self._refreshed, self._urgent)
+        other.drop(key)
+        whole = self._config.fanout if record.publisher == self._node else 1
+        lane.put(key, Rumour(state.signed, digests.of_state(record), self._spread(), whole, teller))
+
+    def revocation(self, revocation: VerifiedRevocation, teller: NodeId | None = None) -> None:
+        """Pass a revocation on that was news, ahead of all else."""
+        record = revocation.revocation
+        rumour = Rumour(
+            revocation.signed, digests.of_revocation(revocation), self._spread(), self._config.fanout, teller
+        )
+        self._revocations.put((record.node, record.operator), rumour)
+
+    def claim(self, claim: VerifiedClaim, now: float) -> None:
+        """Pass a claim on that was news. One for each accuser, and no more accusers than it takes to be believed."""
+        accused, accuser = claim.claim.accused, claim.claim.accuser
+        accusers = self._accusers.setdefault(accused, [])
+        if accuser not in accusers:
+            accusers.append(accuser)
+            if len(accusers) > max(self._config.claims, self._config.confirmations):
+                self._claims.drop((accused, accusers.pop(0)))
+        self._claims.put((accused, accuser), Rumour(claim.signed, b"", self._spread(), self._spread(), None))
+
+    def refuted(self, node: NodeId) -> None:
+        """Pass nothing on any more that was said of a node: it lives, or its end is known."""
+        for accuser in self._accusers.pop(node, ()):
+            self._claims.drop((node, accuser))
+
+    def silence(self, node: NodeId) -> None:
+        """Pass nothing on any more that a node says: it is revoked."""
+        for slot in Slot:
+            self._urgent.drop((node, slot))
+            self._refreshed.drop((node, slot))
+        for accused, accusers in self._accusers.items():
+            if node in accusers:
+                accusers.remove(node)
+                self._claims.drop((accused, node))
+        self.refuted(node)
+
+    # --- what others pass on --------------------------------------------------------------------------------------
+
+    def heard(self, sender: NodeId, told: bytes, now: float) -> list[Effect]:
+        """Ask for what a neighbour's digests name and this node lacks, unless somebody was just asked."""
+        lacking = dict.fromkeys(chain.from_iterable(self._lacking(*digest) for digest in digests.read(told)))
+        asked = [handle for handle in lacking if self._wants.ask(handle, now)][:STATE_DIGESTS_MAX]
+        return [Send(sender, StateWants(b"".join(asked)))] if asked else []
+
+    def answered(self, state: VerifiedState) -> bool:
+        """Whether this state was asked for since a neighbour's digest named it: then it is a rumour like others."""
+        return self._wants.answered(digests.handle(state.state.publisher, state.state.slot))
+
+    def _lacking(self, prefix: bytes, slot: int, version: Version) -> list[bytes]:
+        if slot == REVOCATION:
+            known = any(digests.is_of(held, version) for held in self._roster.revocations.find(prefix))
+            return [] if known else [prefix + bytes([slot])]
+        if slot not in _SLOTS:
+            return []
+        entry = self._roster.shelves.find(prefix)
+        if entry is None:
+            return [prefix + bytes([each]) for each in Slot]  # nothing of it can be checked without its `core`
+        held = entry.slot(slot)
+        newer = held is None or held.state.version < version
+        return [prefix + bytes([slot])] if newer and not self._roster.revoked(entry.node) else []
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float, neighbours: Sequence[NodeId]) -> list[Effect]:
+        """Pass on what is due, to a few neighbours. What nobody can hear waits."""
+        if not neighbours or now < self.next_at():
+            return []
+        targets = self._rng.sample(neighbours, min(len(neighbours), self._config.fanout))
+        parcels = [Parcel(target, _URGENT_FACTOR * self._config.rumour_bytes) for target in targets]
+        due: list[Lane[tuple[NodeId, Slot]] | Lane[tuple[NodeId, str]]] = []
+        if self._hurries() and now >= self._urgent_at:
+            self._urgent_at = now + self._config.urgent_tick_s
+            self._fill_urgent(parcels)
+            due += (self._revocations, self._urgent)
+        if self._refreshed and now >= self._tick_at:
+            self._tick_at = now + self._config.tick_s
+            for parcel in parcels:
+                parcel.room = min(parcel.room, self._config.rumour_bytes)
+            self._refreshed.fill(parcels)
+            due.append(self._refreshed)
+        for lane in due:
+            lane.fill_digests(parcels)
+        return [Send(parcel.target, parcel.message()) for parcel in parcels if not parcel.empty]
+
+    def next_at(self) -> float:
+        """When `tick` has something to pass on."""
+        urgent_at = self._urgent_at if self._hurries() else math.inf
+        return min(urgent_at, self._tick_at if self._refreshed else math.inf)
+
+    def _fill_urgent(self, parcels: list[Parcel]) -> None:
+        self._revocations.fill(parcels)
+        # Half of the room at most: a storm of accusations must not hold up the states that refute them.
+        kept = [parcel.room // 2 for parcel in parcels]
+        for parcel, room in zip(parcels, kept, strict=True):
+            parcel.room -= room
+        self._claims.fill(parcels)
+        for parcel, room in zip(parcels, kept, strict=True):
+            parcel.room += room
+        self._urgent.fill(parcels)
+        if not self._claims:
+            self._accusers.clear()
+
+    def _hurries(self) -> bool:
+        return bool(self._urgent or self._claims or self._revocations)
+
+    def _spread(self) -> int:
+        """How often one rumour is passed on by each node: enough to reach all of them but for a few in a million."""
+        return self._config.spread_factor * math.ceil(math.log10(len(self._roster.living()) + 1))

@@ -26,7 +26,7 @@ class MembershipConfig:
     # So many distinct observers' claims of a death are believed at once; fewer only in a mesh too small for them.
     claims: int = 4
     # Not sooner than this after the first accusation: what the accused needs to hear of it and to refute it.
-    refute_s: float = 1.0
+    refute_s: float = 2.0
     # A suspect whose address refused this node itself: all that can still come is a restart.
     refused_s: float = 1.0
     # A node refutes what is said of it at most once in this time, however often somebody says it.

@@ -1,0 +1,397 @@
+"""The failure detector: whom this node probes, whom it suspects, and whose accusations it believes.
+
+SWIM's periods, aimed by hash rings; Lifeguard's patience; and nobody dies by hearsay. Spec: 10-membership.md.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias, assert_never
+
+from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.members.effects import Effect, MakeClaim, MemberState, PublishAnew, Send
+from meshd_node.core.members.entry import Entry
+from meshd_node.core.members.errands import Errand, Errands
+from meshd_node.core.members.events import VerifiedClaim
+from meshd_node.core.members.health import Health
+from meshd_node.core.members.neighbours import Neighbours
+from meshd_node.core.members.probes import Flight, Round
+from meshd_node.core.members.rings import Rings
+from meshd_node.core.members.suspicion import VERSIONS_AHEAD_MAX, Suspicion, Suspicions
+from meshd_protocol.ids import NodeId
+from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest
+from meshd_protocol.records import U32_MAX, Claim, Verdict, Version
+
+ProbeMessage: TypeAlias = Probe | ProbeAck | ProbeRequest | ProbeReport
+
+
+class Marks(Protocol):
+    """What the detector needs of the roster."""
+
+    def get(self, node: NodeId) -> Entry | None:
+        """What is held of one member."""
+        ...
+
+    def suspect(self, node: NodeId, version: Version, now: float) -> list[Effect]:
+        """Doubt that the publisher of this version lives."""
+        ...
+
+    def bury(self, node: NodeId, version: Version, now: float) -> list[Effect]:
+        """Hold the publisher of this version for dead."""
+        ...
+
+
+class Spreader(Protocol):
+    """What the detector needs of the rumours."""
+
+    def claim(self, claim: VerifiedClaim, now: float) -> None:
+        """Tell others."""
+        ...
+
+
+class Detector:
+    """One node's part in watching over all.
+
+    The machine tells it of everything that concerns links and lives, and calls `settle` when it has handled an event.
+    """
+
+    def __init__(
+        self, node: NodeId, rng: random.Random, config: MembershipConfig, roster: Marks, rumours: Spreader
+    ) -> None:
+        self._node = node
+        self._rng = rng
+        self._config = config
+        self._roster = roster
+        self._rumours = rumours
+        self._rings = Rings(node, config.rings)
+        self._neighbours = Neighbours(node, rng, config, roster)
+        self._health = Health(config.health_max)
+        self._round = Round(rng)
+        self._errands = Errands(config.errands_max)
+        self._suspicions = Suspicions(config)
+        self._flight: Flight | None = None
+        self._period_at = math.inf
+        self._sequence = rng.getrandbits(32)
+        self._sent: dict[NodeId, int] = {}  # the sequence of the last probe to each whom we probe
+        self._owed: Version | None = None  # the newest version of this node that it has to refute, and not before:
+        self._refute_at = -math.inf
+        # What this node answers to probes.
+        self.load = Load(0, 0)
+
+    # --- what others ask ------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> Mapping[NodeId, None]:
+        """All peers, in the order in which they came."""
+        return self._neighbours.connected
+
+    def connected_neighbours(self) -> Sequence[NodeId]:
+        """The neighbours on the rings with whom there is a session. Not to be changed."""
+        return self._neighbours.linked()
+
+    def believes_accuser(self, accuser: NodeId, accused: NodeId) -> bool:
+        """Whether `accuser` observes `accused`, both living. What others claim need not even be verified."""
+        return self._rings.may_accuse(accuser, accused)
+
+    def holds_claim(self, accuser: NodeId, accused: NodeId, version: Version, verdict: Verdict) -> bool:
+        """Whether this claim would say nothing new: it is counted, or about a version that is not in question."""
+        if self._suspicions.holds(accuser, accused, version, verdict):
+            return True
+        entry = self._roster.get(accused)
+        return entry is None or not _names(version, entry)
+
+    @property
+    def health(self) -> int:
+        """0 is well; above, this node's own links or clock are in doubt."""
+        return self._health.score
+
+    # --- members --------------------------------------------------------------------------------------------------
+
+    def member_joined(self, entry: Entry, now: float) -> list[Effect]:
+        """A member lives that did not count as living before."""
+        self._rings.add(entry.node)
+        return []
+
+    def member_gone(self, entry: Entry, now: float) -> list[Effect]:
+        """A member is dead, has left or is revoked."""
+        node = entry.node
+        self._rings.discard(node)
+        self._suspicions.drop(node)
+        if self._flight is not None and self._flight.target == node:
+            self._flight.reached = True  # nothing is left to find out
+        return []
+
+    def refuted(self, entry: Entry, now: float) -> list[Effect]:
+        """A living member has published a newer version than any that was held."""
+        suspicion = self._suspicions.get(entry.node)
+        if suspicion is not None and entry.version > suspicion.version:
+            self._suspicions.drop(entry.node)
+        self._neighbours.heard(entry.node, now)
+        return []
+
+    # --- sessions -------------------------------------------------------------------------------------------------
+
+    def peer_up(self, node: NodeId, now: float) -> list[Effect]:
+        """A session has begun. Nothing proves life better, and whoever is doubted hears of it at once."""
+        self._neighbours.up(node)
+        self._suspicions.answered(node, len(self._rings), now)
+        flight, effects = self._flight, list[Effect]()
+        if flight is not None and not flight.reached:
+            if node == flight.target:
+                flight.reached = True
+            elif node in flight.coming:
+                effects.append(self._ask(flight, node))
+        doubted = self._doubted(node)
+        if doubted is not None:
+            effects.append(Send(node, Probe(self._next_sequence(), doubted)))
+        return effects
+
+    def peer_down(self, node: NodeId, now: float, *, refused: bool) -> list[Effect]:
+        """A session has ended. That nobody listens there is evidence at once; else its next probe will tell."""
+        self._neighbours.down(node, now)
+        if refused:
+            return self._refused(node, now)
+        self._round.hurry(node)
+        return []
+
+    def dial_failed(self, node: NodeId, now: float, *, refused: bool) -> list[Effect]:
+        """A dial has failed, which alone says nothing: two nodes may never have been able to reach each other."""
+        lost = self._neighbours.lost(node)
+        self._neighbours.failed(node, now)
+        return self._refused(node, now) if refused and lost else []
+
+    # --- messages -------------------------------------------------------------------------------------------------
+
+    def message(self, sender: NodeId, message: ProbeMessage, now: float) -> list[Effect]:
+        """Handle what a peer sent."""
+        match message:
+            case Probe():
+                return self._answer(sender, message, now)
+            case ProbeAck():
+                return self._acknowledged(sender, message, now)
+            case ProbeRequest():
+                return self._help(sender, message, now)
+            case ProbeReport():
+                return self._reported(sender, message)
+            case _:
+                assert_never(message)
+
+    def claims(self, claims: Iterable[VerifiedClaim], now: float) -> list[Effect]:
+        """Count what believable observers claim, and tell others what they need to hear."""
+        effects: list[Effect] = []
+        for claim in claims:
+            if self.believes_accuser(claim.claim.accuser, claim.claim.accused):
+                effects += self._count(claim, now)
+        return effects
+
+    def claim_made(self, claim: VerifiedClaim, now: float) -> list[Effect]:
+        """This node's own claim is signed. It was counted when it was asked for."""
+        self._rumours.claim(claim, now)
+        return []
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due."""
+        effects: list[Effect] = []
+        for node, suspicion in self._suspicions.pop_due(now):
+            effects += self._bury(node, suspicion, now)
+        for errand in self._errands.pop_due(now):
+            effects.append(Send(errand.asker, ProbeReport(errand.sequence, False)))
+        if self._owed is not None and now >= self._refute_at:
+            effects += self._refute(self._owed, now)
+        flight = self._flight
+        if flight is not None and not flight.reached and not flight.helped and now >= flight.late_at:
+            effects += self._seek_help(flight, now)
+        if now >= self._period_at:
+            effects += self._end_period(now)
+            effects += self._begin_period(now)
+        return effects
+
+    def settle(self, now: float) -> list[Effect]:
+        """Aim at the neighbours of now, and dial. To be called when an event has been handled."""
+        if self._rings.moved():
+            subjects, observers = self._rings.subjects(self._node), self._rings.observers(self._node)
+            self._round.aim(subjects)
+            self._neighbours.aim((*subjects, *observers), now)
+            self._sent = {node: sequence for node, sequence in self._sent.items() if node in self._round}
+            if self._period_at == math.inf and subjects:
+                self._period_at = now + self._rng.random() * self._config.probe_s
+        return list(self._neighbours.dials(now))
+
+    def next_at(self) -> float:
+        """When `tick` or `settle` has something to do though nothing happens."""
+        at = min(self._period_at, self._suspicions.next_at(), self._errands.next_at(), self._neighbours.next_at())
+        if self._flight is not None:
+            at = min(at, self._flight.next_at())
+        return at if self._owed is None else min(at, self._refute_at)
+
+    # --- this node's own probes -----------------------------------------------------------------------------------
+
+    def _begin_period(self, now: float) -> list[Effect]:
+        target = self._next_target()
+        if target is None:
+            self._flight = None
+            self._period_at = now + self._config.probe_s if len(self._round) else math.inf
+            return []
+        patience, sequence = self._health.patience, self._next_sequence()
+        self._period_at = now + self._config.probe_s * patience
+        flight = self._flight = Flight(target, sequence, now + self._config.probe_timeout_s * patience, self._period_at)
+        if target not in self._neighbours.connected:
+            return self._seek_help(flight, now)
+        self._sent[target] = sequence
+        return [Send(target, Probe(sequence, self._doubted(target)))]
+
+    def _next_target(self) -> NodeId | None:
+        """The next one of whom there is something to find out: not of those whom we have not tried to reach yet."""
+        for _ in range(len(self._round)):
+            target = self._round.next()
+            if target is not None and (target in self._neighbours.connected or self._neighbours.silent(target)):
+                return target
+        return None
+
+    def _seek_help(self, flight: Flight, now: float) -> list[Effect]:
+        """Ask those who have a session with the target, its own neighbours; dial some where we are near too few."""
+        flight.helped = True
+        near = dict.fromkeys((*self._rings.observers(flight.target), *self._rings.subjects(flight.target)))
+        near.pop(self._node, None)
+        linked = [node for node in near if node in self._neighbours.connected and node != flight.target]
+        helpers = self._rng.sample(linked, min(len(linked), self._config.indirect))
+        lacking = self._config.indirect - len(helpers)
+        if lacking:
+            others = [node for node in near if node not in self._neighbours.connected and node != flight.target]
+            flight.coming.update(self._rng.sample(others, min(len(others), lacking)))
+            for node in others:
+                if node in flight.coming:
+                    self._neighbours.borrow(node, now)
+        return [self._ask(flight, node) for node in helpers]
+
+    def _ask(self, flight: Flight, helper: NodeId) -> Effect:
+        flight.coming.discard(helper)
+        flight.asked.add(helper)
+        flight.helpers += 1
+        return Send(helper, ProbeRequest(flight.sequence, flight.target))
+
+    def _end_period(self, now: float) -> list[Effect]:
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return []
+        self._neighbours.release(sorted(flight.coming))
+        if flight.reached:
+            self._health.answered()
+            return []
+        self._health.missed(len(flight.asked) if flight.helpers else 1)
+        return self._witness(flight.target, now)
+
+    def _acknowledged(self, sender: NodeId, ack: ProbeAck, now: float) -> list[Effect]:
+        errand = self._errands.done(ack.sequence, sender)
+        if errand is not None:
+            return [Send(errand.asker, ProbeReport(errand.sequence, True))]
+        if self._sent.get(sender) != ack.sequence:
+            return []
+        flight, entry = self._flight, self._roster.get(sender)
+        if flight is not None and flight.sequence == ack.sequence:
+            flight.reached = True
+        if entry is not None:
+            entry.load = ack.load
+        self._suspicions.answered(sender, len(self._rings), now)
+        return []
+
+    def _reported(self, sender: NodeId, report: ProbeReport) -> list[Effect]:
+        flight = self._flight
+        if flight is not None and flight.sequence == report.sequence and sender in flight.asked:
+            flight.asked.discard(sender)
+            flight.reached |= report.reached
+        return []
+
+    # --- others' probes -------------------------------------------------------------------------------------------
+
+    def _answer(self, sender: NodeId, probe: Probe, now: float) -> list[Effect]:
+        ack = Send(sender, ProbeAck(probe.sequence, self.load))
+        return [ack] if probe.suspected is None else [ack, *self._refute(probe.suspected, now)]
+
+    def _help(self, sender: NodeId, request: ProbeRequest, now: float) -> list[Effect]:
+        target, sequence = request.target, self._next_sequence()
+        # Four fifths of the time that the asker has left: the report must be there before it judges.
+        errand = Errand(sender, request.sequence, target, now + 0.8 * self._config.probe_timeout_s)
+        if target not in self._neighbours.connected or not self._errands.take(errand, sequence):
+            return [Send(sender, ProbeReport(request.sequence, target == self._node))]
+        return [Send(target, Probe(sequence, self._doubted(target)))]
+
+    def _refute(self, version: Version, now: float) -> list[Effect]:
+        """Publish a newer version, at most once in a while. Versions that this node never had are no concern."""
+        own = self._roster.get(self._node)
+        if own is None or not _names(version, own):
+            self._owed = None
+            return []
+        if now < self._refute_at:
+            self._owed = version if self._owed is None else max(version, self._owed)
+            return []
+        self._owed, self._refute_at = None, now + self._config.refute_pause_s
+        return [PublishAnew(version)]
+
+    # --- suspicions -----------------------------------------------------------------------------------------------
+
+    def _count(self, claim: VerifiedClaim, now: float) -> list[Effect]:
+        said = claim.claim
+        entry = self._roster.get(said.accused)
+        if entry is None or not _names(said.version, entry):
+            return []
+        if said.accused == self._node:
+            self._health.accused(said.accuser)
+            return self._refute(said.version, now)
+        if self._suspicions.get(said.accused) is None:
+            self._round.hurry(said.accused)
+        observer = said.accuser in self._rings.observers(said.accused)
+        if self._suspicions.count(said, len(self._rings), now, observer=observer):
+            self._rumours.claim(claim, now)
+        return self._mark(said.accused, now)
+
+    def _witness(self, node: NodeId, now: float) -> list[Effect]:
+        """This node itself found a member silent. It accuses only those whom it observes."""
+        entry = self._roster.get(node)
+        if entry is None or node not in self._rings:
+            return []
+        news = self._suspicions.witness(self._node, node, entry.version, len(self._rings), now)
+        claims = [self._claim(entry, Verdict.SUSPECT)] if news and node in self._round else []
+        return [*self._mark(node, now), *claims]
+
+    def _refused(self, node: NodeId, now: float) -> list[Effect]:
+        effects = self._witness(node, now)
+        if self._suspicions.get(node) is not None:
+            self._suspicions.refused(node, len(self._rings), now)
+        return effects
+
+    def _mark(self, node: NodeId, now: float) -> list[Effect]:
+        suspicion = self._suspicions.get(node)
+        assert suspicion is not None, "only what was just counted is marked"
+        return self._roster.suspect(node, suspicion.version, now)
+
+    def _bury(self, node: NodeId, suspicion: Suspicion, now: float) -> list[Effect]:
+        entry = self._roster.get(node)
+        if entry is None or node not in self._rings:
+            return []
+        tell = node in self._round and not self._suspicions.agreed(suspicion, len(self._rings))
+        claims = [self._claim(entry, Verdict.DEAD)] if tell else []
+        return [*claims, *self._roster.bury(node, suspicion.version, now)]
+
+    def _claim(self, entry: Entry, verdict: Verdict) -> Effect:
+        return MakeClaim(Claim(entry.core.state.mesh, self._node, entry.node, entry.version, verdict))
+
+    def _doubted(self, node: NodeId) -> Version | None:
+        """The version of a node that somebody doubts, or that is held for dead."""
+        suspicion = self._suspicions.get(node)
+        if suspicion is not None:
+            return suspicion.version
+        entry = self._roster.get(node)
+        return max(entry.version, entry.marked) if entry is not None and entry.mark is MemberState.DEAD else None
+
+    def _next_sequence(self) -> int:
+        self._sequence = (self._sequence + 1) & U32_MAX
+        return self._sequence
+
+
+def _names(version: Version, entry: Entry) -> bool:
+    """Whether a claim of this version is about what is held, or about what may be on its way."""
+    held = entry.version
+    return held <= version and version.epoch == held.epoch and version.sequence - held.sequence <= VERSIONS_AHEAD_MAX

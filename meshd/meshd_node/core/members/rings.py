@@ -1,0 +1,167 @@
+"""Who observes whom: every member's neighbours on hash rings, as Rapid (arXiv:1803.03620) lays them.
+
+A place on a ring is a hash of the node's id, which its issuer's nonce has made: nobody chooses whom to observe.
+"""
+
+import struct
+from bisect import bisect_left
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
+
+from blake3 import blake3
+
+from meshd_protocol.ids import NodeId
+
+# While members come and go two views differ by a few nodes: who observes in one is within so many places in another.
+_TOLERANCE: Final = 2
+_CACHED_MAX: Final = 256
+
+
+@lru_cache(maxsize=1 << 15)
+def places(node: NodeId, rings: int) -> tuple[int, ...]:
+    """A node's place on each ring."""
+    digest = blake3(b"meshd/ring/1\0" + node).digest(length=8 * rings)
+    return struct.unpack(f">{rings}Q", digest)
+
+
+@lru_cache(maxsize=64)
+def _place_on(ring: int, rings: int) -> Callable[[NodeId], int]:
+    return lambda node: places(node, rings)[ring]
+
+
+@lru_cache(maxsize=2)
+def _sorted_rings(members: frozenset[NodeId], rings: int) -> tuple[list[NodeId], ...]:
+    """All rings of these members. Whoever gets it shares it and may not change it."""
+    return tuple(sorted(members, key=_place_on(ring, rings)) for ring in range(rings))
+
+
+class Rings:
+    """The living members in their order on each ring, this node among them.
+
+    A join or a departure costs a bisection for each ring, not a sort; many joins at once are sorted together, and
+    machines of one process that hold the same members share what came of it until one of them changes.
+    """
+
+    __slots__ = ("_accusers", "_count", "_joining", "_moved", "_node", "_rings", "_shared")
+
+    def __init__(self, node: NodeId, rings: int) -> None:
+        self._node = node
+        self._count = rings
+        self._rings = _sorted_rings(frozenset((node,)), rings)
+        self._shared = True
+        self._joining: dict[NodeId, None] = {}  # not yet in their places
+        self._accusers: dict[NodeId, frozenset[NodeId]] = {}
+        self._moved = False
+
+    def __len__(self) -> int:
+        self._settle()
+        return len(self._rings[0])
+
+    def __contains__(self, node: NodeId) -> bool:
+        self._settle()
+        return self._holds(node)
+
+    def add(self, node: NodeId) -> None:
+        """Take in a member. Nothing changes if it is here."""
+        self._joining[node] = None
+
+    def discard(self, node: NodeId) -> None:
+        """Let a member go. Nothing changes if it is not here; this node itself stays."""
+        self._settle()
+        if node == self._node or not self._holds(node):
+            return
+        self._own()
+        for ring, members in enumerate(self._rings):
+            index = self._index(node, ring)
+            del members[index]
+            self._moved |= members[index - 1] == self._node or members[index % len(members)] == self._node
+        self._changed()
+
+    def moved(self) -> bool:
+        """Whether this node's own neighbours may be others than at the last call."""
+        self._settle()
+        moved, self._moved = self._moved, False
+        return moved
+
+    def observers(self, node: NodeId) -> list[NodeId]:
+        """Who probes this member: its predecessors on the rings; everybody in a mesh that is no larger."""
+        return self._others(node) if self._everybody() else self._beside(node, -1, 1)
+
+    def subjects(self, node: NodeId) -> list[NodeId]:
+        """Whom this member probes: its successors on the rings."""
+        return self._others(node) if self._everybody() else self._beside(node, 1, 1)
+
+    def may_accuse(self, accuser: NodeId, accused: NodeId) -> bool:
+        """Whether `accuser` observes `accused`, or would in the view of somebody who knows of one member less."""
+        if self._joining:
+            self._settle()
+        accusers = self._accusers.get(accused)
+        if accusers is None:
+            if accused not in self:
+                return False
+            if len(self._accusers) >= _CACHED_MAX:
+                self._accusers.clear()
+            near = self._others(accused) if self._everybody() else self._beside(accused, -1, _TOLERANCE)
+            accusers = self._accusers[accused] = frozenset(near)
+        return accuser in accusers
+
+    def _everybody(self) -> bool:
+        self._settle()
+        return len(self._rings[0]) <= self._count + 1
+
+    def _others(self, node: NodeId) -> list[NodeId]:
+        return [other for other in self._rings[0] if other != node]
+
+    def _beside(self, node: NodeId, step: int, reach: int) -> list[NodeId]:
+        """The nearest `reach` members on each ring before (-1) or after (1) a member, without repetition."""
+        beside: dict[NodeId, None] = {}
+        for ring, members in enumerate(self._rings):
+            index = self._index(node, ring)
+            for distance in range(1, reach + 1):
+                beside[members[(index + step * distance) % len(members)]] = None
+        beside.pop(node, None)
+        return list(beside)
+
+    def _index(self, node: NodeId, ring: int) -> int:
+        place = places(node, self._count)[ring]
+        return bisect_left(self._rings[ring], place, key=_place_on(ring, self._count))
+
+    def _holds(self, node: NodeId) -> bool:
+        members = self._rings[0]
+        index = self._index(node, 0)
+        return index < len(members) and members[index] == node
+
+    # --- changes --------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Put those who have joined in their places."""
+        if not self._joining:
+            return
+        joining, self._joining = self._joining, {}
+        # Sorting costs as much as so many bisections, and its outcome may be there already.
+        if len(joining) > 16 + len(self._rings[0]) // 8:
+            self._rings = _sorted_rings(frozenset((*self._rings[0], *joining)), self._count)
+            self._shared = self._moved = True
+        else:
+            self._own()
+            for node in joining:
+                if not self._holds(node):
+                    self._insert(node)
+        self._changed()
+
+    def _insert(self, node: NodeId) -> None:
+        for ring, members in enumerate(self._rings):
+            index = self._index(node, ring)
+            members.insert(index, node)
+            self._moved |= members[index - 1] == self._node or members[(index + 1) % len(members)] == self._node
+
+    def _own(self) -> None:
+        if self._shared:
+            self._rings = tuple(members.copy() for members in self._rings)
+            self._shared = False
+
+    def _changed(self) -> None:
+        self._accusers.clear()
+        # Around the size up to which everybody observes everybody each change concerns all.
+        self._moved |= len(self._rings[0]) <= self._count + 2

@@ -72,6 +72,11 @@ class NodeFolder:
         """Where addresses of other members are kept."""
         return self.path / "acquaintances.json"
 
+    @property
+    def revocations_file(self) -> Path:
+        """Where revocations are kept."""
+        return self.path / "revocations.sqlite"
+
     def is_node(self) -> bool:
         """Whether a mesh was founded or joined here."""
         return read_private(self._facts_file) is not None

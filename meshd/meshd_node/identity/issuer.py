@@ -1,6 +1,7 @@
 """An issuer's decisions: which signing requests it grants, and to whom it renews. Synchronous; one disk write a use."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -18,11 +19,14 @@ from meshd_protocol.certificates import (
     verify_node_chain,
 )
 from meshd_protocol.errors import CertificateOutOfDate, CertificateRefused, ProtocolError
-from meshd_protocol.ids import KEY_BYTES, NONCE_BYTES, node_id
+from meshd_protocol.ids import KEY_BYTES, NONCE_BYTES, NodeId, node_id
 from meshd_protocol.issuing import SERIAL_BYTES, Signer, issue_node, key_id, serial_from
 from meshd_protocol.limits import CLOCK_SKEW_S, REASON_CHARS_MAX
 from meshd_protocol.messages.peer import SignGrant, SignRefusal, SignRefusalCode
 from meshd_protocol.names import NodeName
+
+# Whether the certificates of this operator's node were revoked.
+Revoked: TypeAlias = Callable[[NodeId, str], bool]
 
 
 class Issuer:
@@ -31,11 +35,14 @@ class Issuer:
     The issuer's certificate is read for each request: `meshd invite` may have widened it meanwhile.
     """
 
-    def __init__(self, folder: NodeFolder, root_key: bytes, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, folder: NodeFolder, root_key: bytes, entropy: Callable[[int], bytes], revoked: Revoked | None = None
+    ) -> None:
         assert len(root_key) == KEY_BYTES, "a root key has 32 bytes"
         self._folder = folder
         self._root_key = root_key
         self._entropy = entropy
+        self._revoked = revoked or _nobody_is
         self._ledger = Ledger(folder.ledger_file)
         issuer = folder.issuer()
         self._key_id = key_id(issuer[0].public_key().public_bytes_raw()) if issuer else None
@@ -64,6 +71,7 @@ class Issuer:
         key = requested.key.public_bytes_raw()
         before = self._ledger.find(invited.serial, key)
         if before is not None:
+            self._refuse_revoked(read_node_name(before.chain[0]))
             return before.chain
         nonce = self._entropy(NONCE_BYTES)
         name = NodeName(invited.mesh, node_id(key, nonce), invited.operator, invited.roles, nonce)
@@ -85,7 +93,13 @@ class Issuer:
         requested = read_request(request, peer.mesh)
         if requested.key != peer.key or requested.name.holder != peer.node:
             raise CertificateRefused("a node renews its own certificate, with the same key")
-        return self._sign(peer.key, read_node_name(peer.chain[0]), wall).chain
+        name = read_node_name(peer.chain[0])
+        self._refuse_revoked(name)
+        return self._sign(peer.key, name, wall).chain
+
+    def _refuse_revoked(self, name: NodeName) -> None:
+        if self._revoked(name.node, name.operator):
+            raise _Revoked("this node was revoked: ask for a new token and join with a new key, in a new folder")
 
     def _count(self, invited: Invited, label: str, certified: Certified, wall: float) -> tuple[bytes, ...]:
         leaf, issuer = certified.chain
@@ -117,6 +131,10 @@ class Issuer:
             raise GrantRefused(f"the issuer can not make this certificate: {error}") from error
 
 
+class _Revoked(Exception):
+    """Who asks has lost its place in the mesh; the text says what helps."""
+
+
 class _UsedUp(Exception):
     """An invite has no use left; the text says how many it had."""
 
@@ -135,8 +153,14 @@ def _answered(decide: Callable[[], tuple[bytes, ...]]) -> SignGrant | SignRefusa
         return refusal(SignRefusalCode.MALFORMED, str(error))
     except GrantRefused as error:
         return refusal(SignRefusalCode.NOT_GRANTABLE, str(error))
+    except _Revoked as error:
+        return refusal(SignRefusalCode.REVOKED, str(error))
     except _UsedUp as error:
         return refusal(SignRefusalCode.USED_UP, f"this token was used {error} already, as often as it may be")
     except MeshdError as error:
         # Its disk is full or its folder unreadable: the joiner may try again, the invite has lost nothing.
         return refusal(SignRefusalCode.ISSUER_UNREACHABLE, f"the issuer can not answer now: {error}")
+
+
+def _nobody_is(node: NodeId, operator: str) -> bool:
+    return False

@@ -65,6 +65,9 @@ class Ends:
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
         raise SystemExit(f"dial failed: {reason}")
 
+    def keeps(self, link: Link) -> bool:
+        return True
+
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None: ...
 
     async def echo(self) -> None:

@@ -30,6 +30,9 @@ class NetConfig:
     links_max: int = 1_024
     ping_interval_ms: int = 5_000
     silence_ms: int = 15_000
+    # A link that we dialled and that carried nothing but pings for this long ends, unless somebody needs it. Between
+    # neighbours of the mesh a probe passes every ten seconds.
+    idle_ms: int = 60_000
     dial_timeout_ms: int = 5_000
     dials_max: int = 64
     # TLS and the hello, for whoever connects: a stranger can hold this many places this long, the oldest go first.

@@ -33,6 +33,10 @@ class Handler(Protocol):
         """A dial ended without a session. `node` is None if only the address was known."""
         ...
 
+    def keeps(self, link: Link) -> bool:
+        """Whether a session that nobody used for `idle_ms` may be needed all the same."""
+        ...
+
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
         """The holder of an invite asks. Call `reply` now or within `invite_timeout_ms`; later it does nothing."""
         ...

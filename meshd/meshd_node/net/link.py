@@ -29,6 +29,8 @@ _WHOLE: Final = Channel("peer", [], MESSAGE_BYTES_MAX)
 _LINK_MESSAGES: Final = (Hello, Slice, Ping, Pong, Close, WantBulk)
 # Weight of a new sample in the smoothed round trip: RFC 6298, section 2.
 _RTT_WEIGHT: Final = 1 / 8
+# A peer that talks is asked for the round trip only in every so many ping intervals.
+_MEASURE_EVERY: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ class Link:
         self.end: End | None = None
         # Whether anything was sent since the pool last put its links in the order of their use.
         self.used = False
+        # Whether it carried anything but pings since the pool last looked, and when the pool last saw that it had.
+        self.spoken = False
+        self.spoken_at = self.heard_at
         self._surroundings = surroundings
         self._control = control
         self._bulk: Connection | None = None
@@ -101,6 +106,7 @@ class Link:
         self._bulk_wanted = False
         self._slicer, self._assembler = Slicer(), Assembler()
         self._pinged_at: float | None = None
+        self._ping_s = surroundings.config.ping_interval_ms / 1_000
         self._ping_due_at = self.heard_at
         self._dirty = False
         self._room = trio.lowlevel.ParkingLot()
@@ -183,10 +189,10 @@ class Link:
             self.finish(End(f"the peer does not read: {self.queued_bytes} bytes wait for it", CloseCode.TOO_LARGE))
 
     def ping(self, now: float) -> None:
-        """Ask for a sign of life if it is time to, and the last question was answered."""
-        if now >= self._ping_due_at and self._pinged_at is None:
+        """Ask for a sign of life from a peer that gives none, and now and then from any, to measure."""
+        if now >= min(self._ping_due_at, self.heard_at + self._ping_s) and self._pinged_at is None:
             self._pinged_at = now
-            self._ping_due_at = now + self._surroundings.config.ping_interval_ms / 1_000
+            self._ping_due_at = now + self._ping_s * _MEASURE_EVERY
             self._append(Ping())
 
     async def run(self) -> End:

@@ -114,7 +114,7 @@ class Pool:
             links, self._dirty = self._dirty, []
             for link in links:
                 if link.used:
-                    link.used = False
+                    link.used, link.spoken = False, True
                     self.sessions.used(link)
                 link.flush()
 
@@ -165,6 +165,7 @@ class Pool:
         """Hand a batch to the handler, then flush whatever it wrote."""
         try:
             if batch:
+                link.spoken = True
                 self.sessions.used(link)
                 self.handler.messages(link, batch)
         finally:
@@ -247,5 +248,14 @@ class Pool:
                     link.heard_at = now
                 elif now - link.heard_at > silence_s:
                     link.close(CloseCode.TIMEOUT, f"nothing was heard from the peer for {now - link.heard_at:.0f} s")
+                elif self._idle(link, now):
+                    link.close(CloseCode.NORMAL, "nobody needs it")
                 link.ping(now)
             self.flush()
+
+    def _idle(self, link: Link, now: float) -> bool:
+        """Whether to hang up on a peer that we had something to say to once. Its own need it shows by dialling."""
+        if link.spoken:
+            link.spoken, link.spoken_at = False, now
+        idle = link.dialled and now - link.spoken_at > self.config.idle_ms / 1_000
+        return idle and not self.handler.keeps(link)

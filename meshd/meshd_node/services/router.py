@@ -84,6 +84,11 @@ class Router:
         self._membership.dial_failed(node, address, refused=refused)
         self._outflow.flush()
 
+    def keeps(self, link: Link) -> bool:
+        """Whether units may depend on a session that is silent."""
+        node = link.peer.node
+        return self._executors.keeps(node) or self._jobs.owner.waits_for(node) or self._execution.serves(node)
+
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
         """Somebody joins."""
         self._admission.invited(invited, message, reply)

@@ -56,6 +56,9 @@ class Door:
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
         raise AssertionError(reason)
 
+    def keeps(self, link: Link) -> bool:
+        return True
+
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
         answer = self.admission.answer(invited, message, time.time())
         if not isinstance(answer, Relay):

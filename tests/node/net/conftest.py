@@ -84,6 +84,7 @@ class Recorder:
     failures: list[tuple[NodeId | None, str, str, bool]] = field(default_factory=list)
     on_messages: Callable[[Link, list[tuple[Message, int]]], None] = lambda link, batch: None
     on_invited: Callable[[Invited, SignRequest, Callable[[Message], None]], None] = lambda *_: None
+    needed: bool = True
     changed: trio.Event = field(default_factory=trio.Event)
 
     def link_up(self, link: Link) -> None:
@@ -103,6 +104,9 @@ class Recorder:
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
         self.failures.append((node, address, reason, refused))
         self._write("failed", node)
+
+    def keeps(self, link: Link) -> bool:
+        return self.needed
 
     def invited(self, invited: Invited, message: SignRequest, reply: Callable[[Message], None]) -> None:
         self._write("invited", invited.serial)

@@ -253,6 +253,45 @@ async def test_idle_links_stay_up_by_pings(nodes, autojump_clock) -> None:
     assert a.pool.link(b.id).rtt_s is not None
 
 
+async def test_a_peer_that_talks_is_not_pinged_for_a_sign_of_life(nodes, autojump_clock) -> None:
+    """Probes pass between the neighbours of a mesh anyway: pings on top would double what an idle mesh sends."""
+    a, b = await nodes.pair()
+    for _ in range(60):
+        a.pool.link(b.id).send(Credit(1, 1))
+        b.pool.link(a.id).send(Credit(1, 1))
+        a.pool.flush()
+        b.pool.flush()
+        await trio.sleep(2)
+
+    sends = b.pool.link(a.id)._control.sends
+    assert sends < 60 + 10
+
+
+async def test_a_link_that_nobody_needs_ends_after_a_minute(nodes, autojump_clock) -> None:
+    """Repair dials somebody else every ten seconds: such links must not pile up."""
+    a, b = await nodes.pair()
+    a.heard.needed = b.heard.needed = False
+    began = trio.current_time()
+    await b.heard.until(lambda: b.heard.downs)
+
+    assert 60 < trio.current_time() - began < 70
+    assert "nobody needs it" in b.heard.downs[0][1]
+
+
+async def test_a_link_that_is_used_or_needed_by_its_dialler_stays(nodes, autojump_clock) -> None:
+    a, b = await nodes.pair()
+    b.heard.needed = False
+    await trio.sleep(600)
+    assert b.heard.downs == [], "a unit of hours may run"
+    a.heard.needed = False
+    for _ in range(20):
+        b.pool.link(a.id).send(Credit(1, 1))
+        b.pool.flush()
+        await trio.sleep(50)
+
+    assert a.heard.downs == b.heard.downs == []
+
+
 async def test_room_waits_for_a_peer_that_reads_slowly_and_ends_with_it(nodes) -> None:
     """Backpressure: whoever fills a queue waits until the peer has read, and memory stays bounded."""
     config = NetConfig(queue_high_bytes=MIB)

@@ -63,6 +63,16 @@ class Executor:
         """Units that wait for a worker."""
         return sum(map(self._backlog.waiting, self._backlog.submitters()))
 
+    @property
+    def busy(self) -> int:
+        """Workers that run something."""
+        return sum(1 for worker in self._crew.workers.values() if worker.given)
+
+    def owes(self, owner: NodeId) -> bool:
+        """Whether an owner waits for answers."""
+        account = self._ledger.account(owner)
+        return account is not None and account.units > 0
+
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Apply one event; return what the shell must do, in order."""
         step = Step(now)

@@ -78,6 +78,11 @@ class Owner:
         """Whether any unit has not ended."""
         return any(job.units for job in self._jobs.values())
 
+    def waits_for(self, node: NodeId) -> bool:
+        """Whether a node has units that it has not answered."""
+        executor = self._executors.get(node)
+        return executor is not None and executor.held_units > 0
+
     def demands(self, now: float) -> list[Demand]:
         """What units that wait could use beyond the nodes with a session."""
         return demands_of(self._jobs.values(), self._dispatch, now)

@@ -26,6 +26,7 @@ from meshd_protocol.certificates import Certified
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus
+from meshd_protocol.messages.membership import Load
 from meshd_protocol.messages.peer import (
     AttemptsEnded,
     Credit,
@@ -182,6 +183,17 @@ class ExecutionService:
     def drain(self, until: float) -> None:
         """Take nothing new; finish what runs until then."""
         self._handle(events.DrainBegan(until))
+
+    # --- what others ask --------------------------------------------------------------------------------------
+
+    def load(self) -> Load:
+        """How busy this node is now."""
+        running = self.executor.busy
+        return Load(running, self.executor.running - running + self.executor.queued)
+
+    def serves(self, node: NodeId) -> bool:
+        """Whether a node waits for answers from here."""
+        return self.executor.owes(node)
 
     # --- the machine ------------------------------------------------------------------------------------------
 

@@ -170,6 +170,8 @@ class DenialCode(IntEnum):
     DRAINING = 6
     PROTOCOL = 7
     NOT_FOUND = 8
+    NOT_ALLOWED = 9
+    UNUSABLE = 10
 
 
 class Denial(Message, frozen=True):
@@ -180,11 +182,30 @@ class Denial(Message, frozen=True):
     reason: Reason
 
 
+class Revoke(Message, frozen=True):
+    """Revoke a node: its id, the beginning of it, or its name. Answered with `Answer`. For root and the daemon's user.
+
+    `operator` is needed for a node that this one has never heard of.
+    """
+
+    KIND = 0x4F
+    node: Name
+    operator: Name = ""
+    reason: Name = ""
+
+
+class Drain(Message, frozen=True):
+    """Take no new work, or take work again. Answered with `Answer`. For root and the daemon's user."""
+
+    KIND = 0x50
+    on: bool
+
+
 LOCAL: Final = Channel(
     "local",
     [
         ClientHello, Welcome, OpenJob, JobOpened, DefineFunction, SubmitUnits, UnitsEnded, CancelUnits, CloseJob,
-        JobEnded, AttachJob, CancelJob, Ask, Answer, Denial,
+        JobEnded, AttachJob, CancelJob, Ask, Answer, Denial, Revoke, Drain,
     ],
     LOCAL_FRAME_BYTES_MAX,
 )  # fmt: skip

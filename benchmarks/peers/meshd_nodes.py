@@ -135,7 +135,7 @@ def _found(folder: Path) -> None:
 
 def _wait_for_each_other(mesh: Mesh) -> None:
     deadline = time.monotonic() + _READY_WITHIN_S
-    while sum(peer["state"] == "alive" and peer["load"] is not None for peer in mesh.peers()) < 2:
+    while sum(peer["state"] == "alive" and peer["granted"] is not None for peer in mesh.peers()) < 2:
         if time.monotonic() > deadline:
             raise RuntimeError(f"the two nodes do not see each other after {_READY_WITHIN_S:.0f} s")
         time.sleep(0.01)

@@ -176,7 +176,8 @@ class Node:
 
     def can_use(self) -> int:
         """How many nodes it could place work on now: those that told it what they take."""
-        return sum(peer["state"] == "alive" and peer["load"] is not None and peer["slots"] > 0 for peer in self.peers())
+        alive = [peer for peer in self.peers() if peer["state"] == "alive"]
+        return sum(peer["granted"] is not None and peer["slots"] > 0 for peer in alive)
 
     def cli(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run one verb of the command line in this node's folder."""

@@ -1,6 +1,6 @@
 """How verbs reach the local daemon: as any program does, through the SDK's session."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -34,8 +34,35 @@ class NotYours(MeshdError):
     exit_code = Exit.NO_PERMISSION
 
 
+class NothingFound(MeshdError):
+    """Nobody who could be asked knows what was looked for."""
+
+    exit_code = Exit.UNAVAILABLE
+
+
+class DaemonBusy(MeshdError):
+    """The daemon has enough to do for this user."""
+
+    exit_code = Exit.TEMPORARY
+
+
+# What a refusal is by its code; any other is about the job that was named.
+_REFUSALS: Final = {
+    DenialCode.NOT_YOURS: NotYours,
+    DenialCode.NOT_FOUND: NothingFound,
+    DenialCode.TOO_MUCH: DaemonBusy,
+}
+
+
+@contextmanager
+def asking() -> Iterator[Callable[[Ask], Any]]:
+    """What puts any number of questions to the local daemon on one connection, and returns their JSON."""
+    with _session() as session:
+        yield session.ask
+
+
 def ask(question: Question, job: str = "", index: int = -1) -> Any:
-    """Put a question to the local daemon; return its JSON."""
+    """Put one question to the local daemon; return its JSON."""
     with _session() as session:
         return session.ask(Ask(question, _job_id(session, job), index))
 
@@ -66,8 +93,7 @@ def _session() -> Iterator[Session]:
     try:
         yield session
     except MeshRefused as error:
-        kind = NotYours if error.code is DenialCode.NOT_YOURS else NoSuchJob
-        raise kind(str(error)) from error
+        raise _REFUSALS.get(error.code, NoSuchJob)(str(error)) from error
     except MeshError as error:
         raise DaemonAbsent(str(error)) from error
     finally:

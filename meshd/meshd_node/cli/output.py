@@ -1,12 +1,17 @@
 """What the verbs print: results on standard output, everything else on standard error."""
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Final, TextIO
+
+from meshd_node.cli.text import printable
 
 # Wide enough for every listing when the output is not a terminal, where there is no width to wrap at.
 _PIPE_COLUMNS = 200
+_STYLES: Final = {"bold": 1, "dim": 2}
 
 
 class ReaderGone(Exception):
@@ -19,6 +24,22 @@ class Output:
     def __init__(self, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self._out = out or sys.stdout
         self._err = err or sys.stderr
+
+    @property
+    def width(self) -> int | None:
+        """How wide the terminal is; None where the output is none."""
+        return self.size[0] if self._out.isatty() else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal."""
+        return shutil.get_terminal_size()
+
+    def styled(self, style: str, text: str) -> str:
+        """The text, dim or bold where that can be seen and nobody minds (no-color.org)."""
+        if not self._out.isatty() or os.environ.get("NO_COLOR"):
+            return text
+        return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 
     def line(self, text: str) -> None:
         """Print a result."""
@@ -46,7 +67,7 @@ class Output:
         for number, column in enumerate(columns):
             table.add_column(column, no_wrap=number == 0, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(printable, row))
         console = Console(file=self._out, width=width, highlight=False, markup=False)
         # Captured, since rich itself would end the process at a broken pipe.
         with console.capture() as captured:

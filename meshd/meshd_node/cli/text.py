@@ -3,6 +3,8 @@
 import time
 from typing import Any, cast
 
+# Of a name or address. Names have up to 200 characters; nobody has such a one for a reason.
+_SHOWN = 40
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -33,6 +35,16 @@ def number(value: float | None, unit: str = "") -> str:
     if value is None:
         return "-"
     return f"{value:.2f}".rstrip("0").rstrip(".") + unit
+
+
+def printable(text: str) -> str:
+    """Text that a stranger chose, as one may print it: nothing in it moves the cursor or changes colours."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else "�" for each in text)
+
+
+def short(text: str) -> str:
+    """The same, and not too long for a listing."""
+    return printable(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
 
 
 def table_of(answer: object) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def wait_until_all_know_each_other(nodes: list[Node]) -> None:
     deadline = time.monotonic() + _START_S
     for node in nodes:
         with node.mesh as mesh:
-            while sum(peer["state"] == "alive" and peer["load"] is not None for peer in mesh.peers()) < len(nodes):
+            while sum(peer["state"] == "alive" and peer["granted"] is not None for peer in mesh.peers()) < len(nodes):
                 for each in nodes:
                     each.check()
                 if time.monotonic() > deadline:

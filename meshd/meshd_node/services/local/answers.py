@@ -22,6 +22,8 @@ from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import JobId, NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.local import Answer, Ask, Denial, DenialCode, Question, Welcome
+from meshd_protocol.messages.membership import Load
+from meshd_protocol.records import Offer
 
 _ROOT_UID: Final = 0
 # The newest, at about 600 bytes each: 1.2 MB of JSON.
@@ -146,7 +148,6 @@ class Answers:
         }
 
     def _peers(self) -> list[Json]:
-        # What this node knows at first hand: how much of the window that an executor granted its own units fill.
         windows = {each.node: each for each in self._owner.executors()}
         return [self._peer(member, windows.get(member.node)) for member in self._membership.members()]
 
@@ -154,6 +155,7 @@ class Answers:
         now = self._seams.monotonic()
         link = self._links.link(member.node)
         offer = member.offer
+        load: Load | None = None
         return {
             "node": to_text(member.node),
             "name": member.core.name,
@@ -167,7 +169,9 @@ class Answers:
             if offer is None
             else [{"model": gpu.model, "memory_bytes": gpu.memory_bytes} for gpu in offer.gpus],
             "slots": None if offer is None else offer.slots,
-            "load": None if window is None else window.held_units / max(1, window.window_units),
+            "load": _fullness(load, offer, window),
+            "queued": None if load is None else load.queued,
+            "granted": None if window is None else window.window_units,
             "rtt_ms": 0.0 if member.node == self._me.node else _milliseconds(link.rtt_s if link else None),
             "since": round(self._seams.wall() - (now - member.since), 3),
             "version": member.core.release,
@@ -194,6 +198,13 @@ class Answers:
 
 def _milliseconds(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1_000, 3)
+
+
+def _fullness(load: Load | None, offer: Offer | None, window: ExecutorSummary | None) -> float | None:
+    """How many of a node's workers are busy, by its own word; else how much of what it granted us our units fill."""
+    if load is not None and offer is not None:
+        return load.running / max(1, offer.slots)
+    return None if window is None else window.held_units / max(1, window.window_units)
 
 
 def _job(job: JobSummary, now: float, wall: float) -> Json:

@@ -1,0 +1,71 @@
+"""`meshd netcheck`: what of this node others can reach, how clocks differ, and what to mend."""
+
+from typing import Any
+
+import click
+
+from meshd_node.cli.daemon import asking
+from meshd_node.cli.exits import Exit
+from meshd_node.cli.output import Output
+from meshd_node.cli.text import number, printable, short, table_of
+from meshd_protocol.messages.local import Ask, Question
+
+
+@click.command("netcheck")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> int:
+    """Have peers dial this node back, look at every session and clock. Exit code 1: something is to be mended."""
+    return netcheck(Output(), as_json=as_json)
+
+
+def netcheck(output: Output, *, as_json: bool) -> int:
+    """Ask the daemon, which takes some seconds, and print."""
+    with asking() as ask:
+        found = table_of(ask(Ask(Question.NETCHECK)))
+    if as_json:
+        output.json(found)
+    else:
+        _print(output, found)
+    return Exit.OK if found["ok"] else Exit.FAILED
+
+
+def _print(output: Output, found: dict[str, Any]) -> None:
+    output.line(f"listening  {', '.join(found['listening'])}")
+    for address in found["addresses"]:
+        output.line(f"address    {printable(address['address'])}: {_dialled(address['dialled_by'])}")
+    _print_peers(output, found["peers"])
+    for failure in found["unreached"]:
+        who = short(failure["name"]) or failure["node"] or "a seed"
+        output.line(f"unreached  {who}, {failure['seconds_ago']:.0f} s ago: {printable(failure['reason'])}")
+    output.line(f"standing   certificate valid for {found['certificate_days']:.0f} days, {found['issuers']} issuers")
+    for advice in found["advice"]:
+        output.line(f"{'MEND' if advice['problem'] else 'note':<10} {printable(advice['text'])}")
+    if found["ok"]:
+        output.line("fine       nothing has to be mended")
+
+
+def _dialled(witnesses: list[dict[str, Any]]) -> str:
+    """Who says what, those together who say the same."""
+    if not witnesses:
+        return "no peer was asked"
+    said: dict[str, list[str]] = {}
+    for witness in witnesses:
+        said.setdefault(witness["outcome"], []).append(short(witness["name"]))
+    return "; ".join(f"{outcome} (says {', '.join(names)})" for outcome, names in said.items())
+
+
+def _print_peers(output: Output, peers: list[dict[str, Any]]) -> None:
+    if not peers:
+        output.line("peers      none: there is no session with any other node")
+        return
+    rows = [
+        (
+            short(peer["name"]),
+            number(peer["rtt_ms"], " ms"),
+            f"{peer['clock_ahead_s']:+.1f} s",
+            f"{peer['heard_s']:.0f} s ago",
+            printable(peer["dialled"] or "it dialled us"),
+        )
+        for peer in sorted(peers, key=lambda peer: (peer["name"], peer["node"]))
+    ]
+    output.table(("PEER", "RTT", "ITS CLOCK", "HEARD", "ADDRESS"), rows)

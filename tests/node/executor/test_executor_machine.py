@@ -4,7 +4,16 @@ import pytest
 
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.executor.effects import EndWorker, GrantCredit, ReportEnds, ReportResults, RunOn, StartWorker
-from meshd_node.core.executor.events import DrainBegan, LeasedWork, OwnerLost, OwnerUp, Recalled, WorkerEnded, WorkerRan
+from meshd_node.core.executor.events import (
+    DrainBegan,
+    DrainEnded,
+    LeasedWork,
+    OwnerLost,
+    OwnerUp,
+    Recalled,
+    WorkerEnded,
+    WorkerRan,
+)
 from meshd_node.core.submitter import Submitter
 from meshd_protocol.limits import BATCH_BYTES
 from meshd_protocol.messages.attempts import AttemptStatus
@@ -430,6 +439,42 @@ def test_draining_has_an_end(bench):
 
     assert bench.ended(S.HANDED_BACK) == [0], "we ended it: nobody is charged"
     assert (bench.live, bench.drained) == (set(), 1)
+
+
+def test_node_that_takes_work_again_opens_its_windows_and_runs_what_comes(bench):
+    bench.lease(0, 1)
+    bench.ready()
+    before = bench.windows[ALICE]
+    bench.send(DrainBegan(float("inf")))
+    bench.run_all()
+    assert (bench.windows, bench.drained) == ({ALICE: 0}, 1)
+
+    bench.send(DrainEnded())
+    assert bench.windows[ALICE] >= before
+    bench.lease(2, 3)
+    bench.run_all()
+    assert sorted(bench.ended(S.RETURNED)) == [0, 1, 2, 3]
+
+
+def test_drain_that_was_taken_back_is_over_only_when_the_next_one_is(bench):
+    bench.lease(0)
+    bench.ready()
+    bench.send(DrainBegan(float("inf")))
+    bench.send(DrainEnded())
+    bench.run_all()
+    assert bench.drained == 0
+
+    bench.send(DrainBegan(bench.now + 5))
+    assert bench.drained == 1
+
+
+def test_owner_that_comes_while_the_node_drains_gets_its_window_when_that_ends(bench):
+    bench.send(DrainBegan(float("inf")))
+    bench.send(OwnerUp(b"b" * 20))
+    assert bench.windows[b"b" * 20] == 0
+
+    bench.send(DrainEnded())
+    assert bench.windows[b"b" * 20] > 0
 
 
 def test_a_worker_that_crashes_while_draining_costs_its_unit_only(bench):

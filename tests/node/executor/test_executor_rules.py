@@ -19,6 +19,7 @@ from meshd_node.core.executor.effects import (
 )
 from meshd_node.core.executor.events import (
     DrainBegan,
+    DrainEnded,
     LeaseArrived,
     LeasedWork,
     OwnerLost,
@@ -171,8 +172,16 @@ class ExecutorRules(RuleBasedStateMachine):
     @precondition(lambda self: self.unit > 1000 and not self.draining)
     @rule()
     def drain(self) -> None:
-        self.draining = True
+        self.draining, self.drained = True, 0
         self.send(DrainBegan(self.now + 5))
+
+    @precondition(lambda self: self.draining)
+    @rule()
+    def take_work_again(self) -> None:
+        self.draining = False
+        self.send(DrainEnded())
+        assert self.windows.keys() == self.up
+        assert all(self.windows.values())
 
     @invariant()
     def what_is_owed_is_queued_or_given(self) -> None:
@@ -199,7 +208,7 @@ class ExecutorRules(RuleBasedStateMachine):
                     self.send(WorkerRan(worker, [WorkResult(n, AttemptStatus.RETURNED, b"", 1_000) for n in serials]))
         assert not self.owed, f"{len(self.owed)} leases never ended"
         if not self.draining:
-            self.draining = True
+            self.draining, self.drained = True, 0
             self.send(DrainBegan(self.now + 1))
         self.now += 6
         self.send(Tick())

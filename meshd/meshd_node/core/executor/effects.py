@@ -60,7 +60,7 @@ class GrantCredit(Struct, frozen=True):
 
 
 class Drained(Struct, frozen=True):
-    """Nothing runs and nothing will: after `DrainBegan`, once."""
+    """Nothing runs and nothing will: once after each `DrainBegan`, unless `DrainEnded` came first."""
 
 
 class Wake(Struct, frozen=True):

@@ -77,10 +77,23 @@ class DrainBegan(Struct, frozen=True):
     until: float
 
 
+class DrainEnded(Struct, frozen=True):
+    """Take work again."""
+
+
 class Tick(Struct, frozen=True):
     """The time that the last `Wake` named has come."""
 
 
 Event: TypeAlias = (
-    LeaseArrived | OwnerUp | OwnerLost | Recalled | WorkerReady | WorkerRan | WorkerEnded | DrainBegan | Tick
+    LeaseArrived
+    | OwnerUp
+    | OwnerLost
+    | Recalled
+    | WorkerReady
+    | WorkerRan
+    | WorkerEnded
+    | DrainBegan
+    | DrainEnded
+    | Tick
 )

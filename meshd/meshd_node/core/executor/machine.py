@@ -9,6 +9,7 @@ from meshd_node.core.executor.dispatch import Dispatch
 from meshd_node.core.executor.effects import Drained, Effect, GrantCredit, Wake
 from meshd_node.core.executor.events import (
     DrainBegan,
+    DrainEnded,
     Event,
     LeaseArrived,
     OwnerLost,
@@ -97,6 +98,9 @@ class Executor:
                     self._recall(share, {key for key in share.held if not units or key >> 16 in units}, step)
             case DrainBegan(until):
                 self._drain(until, step)
+            case DrainEnded():
+                self._draining, self._drain_until = False, _INF
+                step.effects.extend(self._ledger.windows.grants())
             case Tick():
                 self._tick(step)
             case _:
@@ -222,7 +226,7 @@ class Executor:
 
     def _drain(self, until: float, step: Step) -> None:
         """Take nothing new, hand back what waits; end workers as they finish, and all of them at `until`."""
-        self._draining = True
+        self._draining, self._drained = True, False
         self._drain_until = until
         step.effects.extend(GrantCredit(owner, 0, 0) for owner in self._ledger.windows.accounts)
         for submitter in list(self._backlog.submitters()):

@@ -60,6 +60,11 @@ class Windows:
         self.accounts[owner] = Account(owner, self._start, now)
         return GrantCredit(owner, self._start, self._config.window_bytes)
 
+    def grants(self) -> list[GrantCredit]:
+        """Every owner's window, again."""
+        bound = self._config.window_bytes
+        return [GrantCredit(account.node, account.granted, bound) for account in self.accounts.values()]
+
     def holds(self, account: Account) -> bool:
         """Whether what an owner has here is within the hard bounds."""
         return account.units <= self._config.queue_units_max and account.payload_bytes <= self._config.queue_bytes_max

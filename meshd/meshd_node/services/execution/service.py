@@ -184,6 +184,10 @@ class ExecutionService:
         """Take nothing new; finish what runs until then."""
         self._handle(events.DrainBegan(until))
 
+    def resume(self) -> None:
+        """Take work again."""
+        self._handle(events.DrainEnded())
+
     # --- what others ask --------------------------------------------------------------------------------------
 
     def load(self) -> Load:
@@ -254,7 +258,7 @@ class ExecutionService:
 
 
 class Drained(Protocol):
-    """Called once when a drain is over."""
+    """Called once when a drain is over, unless work is taken again before."""
 
     def __call__(self) -> None:
         """Nothing runs here any more."""

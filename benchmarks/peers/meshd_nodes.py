@@ -112,7 +112,7 @@ def remote(place: Place) -> Iterator[Peer]:
     with ExitStack() as running:
         submitting = running.enter_context(_running(ours, 0))
         if not theirs.exists():
-            _meshd(theirs, "join", _meshd(ours, "invite"), "--listen", _free_address(), "--node-name", "executes")
+            _meshd(theirs, "join", _meshd(ours, "invite"), "--listen", free_address(), "--node-name", "executes")
         executing = running.enter_context(_running(theirs, WORKERS))
         mesh = running.enter_context(Mesh(submitting.socket))
         _wait_for_each_other(mesh)
@@ -130,7 +130,7 @@ def _running(folder: Path, slots: int) -> Iterator[Daemon]:
 
 def _found(folder: Path) -> None:
     if not folder.exists():
-        _meshd(folder, "init", "--name", "bench", "--node-name", folder.name, "--listen", _free_address())
+        _meshd(folder, "init", "--name", "bench", "--node-name", folder.name, "--listen", free_address())
 
 
 def _wait_for_each_other(mesh: Mesh) -> None:
@@ -166,7 +166,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return inherited | _QUIET | {"MESHD_DIR": str(folder)}
 
 
-def _free_address() -> str:
+def free_address() -> str:
     """A port that is free now: a token names the port, so it can not be left to the daemon."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -137,8 +137,8 @@ class Link:
         """Whether the bulk connection is there."""
         return self._bulk is not None
 
-    def send(self, message: Message, stream: int = 0, *, bulk: bool = False) -> None:
-        """Queue a message; it leaves when the handler returns, or with `Pool.flush`.
+    def send(self, message: Message, stream: int = 0, *, bulk: bool = False) -> int:
+        """Queue a message, return its bytes; it leaves when the handler returns, or with `Pool.flush`.
 
         Each lane keeps its order; between the lanes there is none. Above CONTROL_BYTES_MAX a message is on the bulk
         lane in any case, `bulk` puts a smaller one there. Never blocks: who sends much waits for `room` between. What
@@ -146,7 +146,7 @@ class Link:
         above MESSAGE_BYTES_MAX.
         """
         if self.end is not None:
-            return
+            return 0
         queue = self._control.queue
         size = _WHOLE.append(queue, message, stream)
         if bulk or size > CONTROL_BYTES_MAX:
@@ -157,6 +157,7 @@ class Link:
             self._want_bulk()
         self.used = True
         self._touch()
+        return size
 
     async def room(self) -> None:
         """Wait until little enough is queued (`queue_high_bytes`), or the link has ended."""

@@ -254,7 +254,7 @@ class Pool:
             self.flush()
 
     def _idle(self, link: Link, now: float) -> bool:
-        """Whether to hang up on a peer that we had something to say to once. Its own need it shows by dialling."""
+        """Whether to hang up. A peer that dialled us decides that for itself."""
         if link.spoken:
             link.spoken, link.spoken_at = False, now
         idle = link.dialled and now - link.spoken_at > self.config.idle_ms / 1_000

@@ -89,8 +89,8 @@ class Neighbours:
             self._silent.setdefault(node, False)
 
     def heard(self, node: NodeId, now: float) -> None:
-        """A neighbour published a new version: it lives, and its address may be another one."""
-        if node in self._wanted and node not in self._connected:
+        """A neighbour that we could not reach published a new version: it lives, maybe elsewhere."""
+        if node in self._silent:
             self._seek(node, now)
 
     def borrow(self, node: NodeId, now: float) -> None:

@@ -45,14 +45,9 @@ from meshd_node.services.members.own_states import OwnStates
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified
-from meshd_protocol.errors import MalformedMessage
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATES_PER_MESSAGE_MAX
 from meshd_protocol.messages.membership import (
-    DIGEST_ENTRY_BYTES,
-    HANDLE_BYTES,
-    SUMMARY_HASH_BYTES,
-    BucketDigests,
     Load,
     Probe,
     Rumours,
@@ -61,7 +56,6 @@ from meshd_protocol.messages.membership import (
     SignedState,
     States,
     StateWants,
-    Summary,
     handle_of,
 )
 from meshd_protocol.records import Core, Offer, Slot
@@ -177,7 +171,6 @@ class MembershipService:
 
     def message(self, sender: NodeId, message: Incoming) -> None:
         """A peer's message. Raises its `RemoteProtocolError`: then the link has to end."""
-        _check_lengths(message)
         match message:
             case Rumours(revocations, claims, states, digests):
                 self._learn(sender, revocations, claims, states, digests, answer=False)
@@ -205,10 +198,11 @@ class MembershipService:
         fresh, unproved = news.states(sender, states)
         accusations = news.claims(sender, claims, fresh)
         others, own = _split(fresh, self._own.certified.node)
-        if ended or accusations or others or digests:
-            self._handle(NewsArrived(sender, ended, accusations, others, digests, answer))
         if ended:
+            # On the disk, and with their sessions gone, before anybody hears of them.
             self._outside.revoked(ended)
+        if answer or ended or accusations or others or digests:
+            self._handle(NewsArrived(sender, ended, accusations, others, digests, answer))
         if unproved:
             handles = [handle_of(node, slot) for slot in Slot for node in unproved]
             self._outside.send(sender, StateWants(b"".join(handles[:STATES_PER_MESSAGE_MAX])))
@@ -285,18 +279,3 @@ def _split(states: list[VerifiedState], me: NodeId) -> tuple[list[VerifiedState]
     """Others' states, and our own."""
     own = [state for state in states if state.state.publisher == me]
     return [state for state in states if state.state.publisher != me], own
-
-
-def _check_lengths(message: Incoming) -> None:
-    """Refuse lists that are cut within an entry."""
-    match message:
-        case Rumours() | BucketDigests():
-            ragged = len(message.digests) % DIGEST_ENTRY_BYTES
-        case StateWants(handles):
-            ragged = len(handles) % HANDLE_BYTES
-        case Summary(hashes):
-            ragged = len(hashes) % SUMMARY_HASH_BYTES
-        case _:
-            ragged = 0
-    if ragged:
-        raise MalformedMessage(f"a {type(message).__name__} is cut within an entry")

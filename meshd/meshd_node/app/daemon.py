@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -19,32 +19,32 @@ from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.admission import Admission
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.issuer import Issuer
-from meshd_node.log import log
 from meshd_node.net.advertised import advertised
 from meshd_node.net.pool import Pool
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.admission import AdmissionService
+from meshd_node.services.draining import Draining
 from meshd_node.services.execution.admittance import Admittance
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.jobs.journal import MemoryJournal
 from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
+from meshd_node.services.local.commands import Commands
 from meshd_node.services.local.server import LocalServer
 from meshd_node.services.lookup.service import Lookup
 from meshd_node.services.membership import MembershipService, MembershipSetup
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
+from meshd_node.services.revocations import NodeRevoked, RevocationService
 from meshd_node.services.router import Router
 from meshd_protocol.certificates import Role, verify_node_chain
-from meshd_protocol.records import CageLevel, Core, Phase
+from meshd_protocol.records import CageLevel, Core, Phase, Revocation
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
 WORKER_MODULE: Final = "meshd_node.exec.worker"
 # One small write at most in so much time, and none where nobody comes or goes.
 _REMEMBER_S: Final = 5.0
-# The executor ends what still runs at the drain's end; its workers are gone at once.
-_DRAIN_GRACE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Daemon:
         self._identity = identity
         self._capacity = measure()
         self._slots = slots_of(config.lend, self._capacity) if Role.WORKER in me.roles else 0
-        self._draining = False
-        self._drained = trio.Event()
+        self._ended = trio.Event()
+        self._ended_by: Revocation | None = None
 
         self._acquaintances = Acquaintances(folder.acquaintances_file)
         outside, outflow = Outside(), Outflow()
@@ -95,12 +95,16 @@ class Daemon:
         owner = Owner(me.node, seams.rng, config.owner)
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
         self._workers = WorkerPool(self._execution, self._execution.functions.get, worker_module=worker_module)
-        self._execution.connect(self._workers, self._jobs, self._drained.set)
+        self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
+        self._execution.connect(self._workers, self._jobs, self._draining.idle)
+        self._revocations = RevocationService(me, folder, identity.credentials.root_key, seams)
         self._executors = Executors(
             me, self._membership, self._jobs, Reach(seams.rng, config.owner), outside, seams, outflow
         )
         admission = AdmissionService(
-            Admission(Issuer(folder, identity.credentials.root_key, seams.entropy)), outside, seams
+            Admission(Issuer(folder, identity.credentials.root_key, seams.entropy, self._revocations.revoked)),
+            outside,
+            seams,
         )
         self._netcheck = NetcheckService(
             lambda: self._net.identity.certified,
@@ -113,9 +117,10 @@ class Daemon:
         router = Router(
             self._membership, self._jobs, self._execution, self._executors, admission, self._netcheck, outflow
         )
-        self._net = Pool(router, identity.credentials, config.net, seams)
+        self._net = Pool(router, identity.credentials, config.net, seams, self._revocations)
         outside.connect(self._net, self._executors, outflow)
         outflow.connect(self._net.flush)
+        self._revocations.connect(lambda revocations: None, lambda revocations: self._net.drop_revoked(), self._end)
         answers = Answers(
             me,
             identity.facts.mesh_name,
@@ -127,9 +132,10 @@ class Daemon:
             self._netcheck,
             seams,
             isolation=lambda: self._workers.isolation,
-            draining=lambda: self._draining,
+            draining=lambda: self._draining.on,
         )
-        self._local = LocalServer(config.socket, self._jobs, answers, outflow)
+        commands = Commands(me.node, self._membership, self._revocations, self._draining)
+        self._local = LocalServer(config.socket, self._jobs, answers, commands, outflow)
 
     async def run(self, on_started: Callable[[Started], None], stop: trio.Event) -> None:
         """Serve until `stop` is set; then drain within `drain_s`, say goodbye, leave nothing behind.
@@ -143,18 +149,32 @@ class Daemon:
             for part in (self._workers, self._jobs.timer, self._execution.timer, self._executors.timer):
                 await nursery.start(part.run)
             nursery.start_soon(self._remember)
+            nursery.start_soon(self._end_if_revoked)
             async with trio.open_nursery() as transport:
                 await transport.start(self._net.run)
+                self._introduce()
                 self._announce(Phase.ALIVE)
                 await nursery.start(self._membership.run)
                 await nursery.start(self._netcheck.run)
                 self._outflow.flush()
                 on_started(self._started())
                 await stop.wait()
-                await self._drain()
+                await self._draining.stop(self._config.drain_s)
+                self._announce(Phase.LEFT)
+                self._outflow.flush()
                 # The transport's own nursery waits here until its goodbyes have left.
                 self._net.stop()
             nursery.cancel_scope.cancel()
+
+    def _end(self, revocation: Revocation) -> None:
+        self._ended_by = revocation
+        self._ended.set()
+
+    async def _end_if_revoked(self) -> NoReturn:
+        """Stop at once, without a goodbye: nobody listens to this node any more."""
+        await self._ended.wait()
+        assert self._ended_by is not None, "whoever set the one set the other"
+        raise NodeRevoked.by(self._ended_by)
 
     async def _remember(self) -> None:
         """Keep addresses of members that live, for the day when the token's seeds do not."""
@@ -164,13 +184,14 @@ class Daemon:
             alive = [member for member in others if member.state is MemberState.ALIVE and self._net.link(member.node)]
             self._acquaintances.keep([address for member in alive for address in member.core.addresses[:1]])
 
+    def _introduce(self) -> None:
+        """Tell the mesh who and where this node is."""
+        addresses = self._config.listen.advertise or advertised(self._net.bound)
+        chain = list(self._identity.credentials.chain)
+        self._membership.publish(Core(chain, self._identity.facts.node_name, list(addresses), __version__))
+
     def _announce(self, phase: Phase) -> None:
-        """Tell the mesh who and where this node is, and what it lends."""
-        if phase is Phase.ALIVE:
-            listen = self._config.listen
-            addresses = listen.advertise or advertised(self._net.bound)
-            chain = list(self._identity.credentials.chain)
-            self._membership.publish(Core(chain, self._identity.facts.node_name, list(addresses), __version__))
+        """Tell the mesh what this node lends."""
         self._membership.publish(
             make_offer(
                 self._capacity,
@@ -181,18 +202,6 @@ class Daemon:
                 own_operator_only=True,
             )
         )
-
-    async def _drain(self) -> None:
-        """Take nothing new, finish what runs or hand it back, tell everybody."""
-        self._draining = True
-        log.info("draining", seconds=self._config.drain_s)
-        self._announce(Phase.DRAINING)
-        self._execution.drain(self._seams.monotonic() + self._config.drain_s)
-        self._outflow.flush()
-        with trio.move_on_after(self._config.drain_s + _DRAIN_GRACE_S):
-            await self._drained.wait()
-        self._announce(Phase.LEFT)
-        self._outflow.flush()
 
     def _started(self) -> Started:
         facts = self._identity.facts

@@ -62,6 +62,13 @@ class Ledger:
             for key, label, leaf, issuer, used_at, ends_at in rows
         ]
 
+    def everybody(self) -> list[bytes]:
+        """The certificates of all that were let in and whose certificates of then have not ended long ago."""
+        if not self._path.exists():
+            return []
+        with self._opened() as database:
+            return [leaf for (leaf,) in database.execute("SELECT certificate FROM uses").fetchall()]
+
     def count(self, use: Use, uses_max: int) -> Use | None:
         """Count a use: return it once it is on the disk, or what counts in its place, or None if none is left."""
         with self._opened() as database:

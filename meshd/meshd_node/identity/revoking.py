@@ -2,7 +2,8 @@
 
 from meshd_node.identity.errors import BadRequest, GrantRefused
 from meshd_node.identity.folder import NodeFolder, load_key
-from meshd_protocol.certificates import verify_issuer
+from meshd_node.identity.ledger import Ledger
+from meshd_protocol.certificates import read_node_name, verify_issuer
 from meshd_protocol.errors import LocalProtocolError, ProtocolError
 from meshd_protocol.ids import NodeId, mesh_id
 from meshd_protocol.issuing import Signer
@@ -31,6 +32,12 @@ def revoke_node(
         return verify_revocation(root_key, signed, wall), signed
     except ProtocolError as error:
         raise GrantRefused(f"this node can not make that revocation: {error}") from error
+
+
+def operator_of(folder: NodeFolder, node: NodeId) -> str | None:
+    """Whom a node belonged to when this node's issuer let it in; it may be gone for long."""
+    names = map(read_node_name, Ledger(folder.ledger_file).everybody())
+    return next((name.operator for name in names if name.node == node), None)
 
 
 def _signer(folder: NodeFolder, root_key: bytes, operator: str, wall: float) -> Signer:

@@ -11,7 +11,7 @@ from meshd_node.core.members.revocations import Revocations
 from meshd_node.errors import MeshdError
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.revoked import RevokedFile
-from meshd_node.identity.revoking import revoke_node
+from meshd_node.identity.revoking import operator_of, revoke_node
 from meshd_node.log import log
 from meshd_node.seams import Seams
 from meshd_node.services.budget import Budget
@@ -63,6 +63,10 @@ class RevocationService:
         """Whether the certificates of this operator's node have ended."""
         return self._in_force(node, operator) is not None
 
+    def operator_of(self, node: NodeId) -> str | None:
+        """Whom a node belonged to that this node's issuer let in, though no member knows it any more."""
+        return operator_of(self._folder, node)
+
     # --- what others tell -------------------------------------------------------------------------------------------
 
     def revoke(self, node: NodeId, operator: str, reason: str) -> Revocation:
@@ -105,7 +109,7 @@ class RevocationService:
         for each in kept:
             self._held.add(each)
             if self._is_own(each.revocation):
-                raise NodeRevoked.by(each.revocation, self._folder)
+                raise NodeRevoked.by(each.revocation)
         return kept
 
     def _read(self, signed: SignedRevocation) -> VerifiedRevocation | None:
@@ -135,13 +139,10 @@ class NodeRevoked(MeshdError):
     exit_code = 77
 
     @classmethod
-    def by(cls, record: Revocation, folder: NodeFolder) -> "NodeRevoked":
+    def by(cls, record: Revocation) -> "NodeRevoked":
         """Say why, as far as whoever did it said so."""
         why = f": {record.reason}" if record.reason.isprintable() and record.reason else ""
-        return cls(
-            f"this node was revoked{why}",
-            f"ask for a new token, and join with it in another folder than {folder.path}",
-        )
+        return cls(f"this node was revoked{why}", "ask for a new token, and join with it in a new folder")
 
 
 def _nobody(revocations: list[VerifiedRevocation]) -> None:

@@ -85,6 +85,17 @@ class FakeAnswers:
         return Answer(self.json)
 
 
+class FakeCommands:
+    """Notes what it was told, and by whom."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Message, int]] = []
+
+    def obey(self, command: Message, uid: int) -> Answer:
+        self.told.append((command, uid))
+        return Answer(b"{}")
+
+
 class Program:
     """The other end of a session."""
 
@@ -131,6 +142,7 @@ class Daemon:
         seams = Seams(signer=KeySigner(key), rng=random.Random(0), entropy=random.Random(0).randbytes)
         self.executor = FakeExecutor()
         self.answers = FakeAnswers()
+        self.commands = FakeCommands()
         self.outflow = Outflow()
         owner = Owner(NODE, seams.rng, OwnerConfig())
         self.jobs = JobService(owner, NODE, MESH, seams, MemoryJournal(), self.executor, self.outflow)
@@ -157,7 +169,7 @@ class Daemon:
         """A program of this user, connected."""
         ours, theirs = socket.socketpair()
         self._ends += [ours, theirs]
-        session = Session(FrameSocket(ours, LOCAL), uid, self.jobs, self.answers, self.outflow)  # type: ignore[arg-type]
+        session = Session(FrameSocket(ours, LOCAL), uid, self.jobs, self.answers, self.commands, self.outflow)  # type: ignore[arg-type]
         self._nursery.start_soon(session.run)
         program = Program(theirs)
         if greeted:

@@ -17,6 +17,7 @@ from meshd_node.frame_socket import FrameSocket
 from meshd_node.log import log
 from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
+from meshd_node.services.local.commands import Commands
 from meshd_node.services.local.session import Session
 from meshd_node.services.outflow import Outflow
 from meshd_protocol.messages.local import LOCAL, Denial, DenialCode
@@ -64,10 +65,11 @@ def bind(path: Path) -> socket.socket:
 class LocalServer:
     """Accepts programs until cancelled; then takes the socket file away."""
 
-    def __init__(self, path: Path, jobs: JobService, answers: Answers, outflow: Outflow) -> None:
+    def __init__(self, path: Path, jobs: JobService, answers: Answers, commands: Commands, outflow: Outflow) -> None:
         self._path = path
         self._jobs = jobs
         self._answers = answers
+        self._commands = commands
         self._outflow = outflow
         self._sessions: Counter[int] = Counter()
 
@@ -110,7 +112,7 @@ class LocalServer:
             return
         self._sessions[uid] += 1
         try:
-            await Session(wire, uid, self._jobs, self._answers, self._outflow).run()
+            await Session(wire, uid, self._jobs, self._answers, self._commands, self._outflow).run()
         finally:
             self._sessions[uid] -= 1
 

@@ -10,6 +10,7 @@ from meshd_node.services.execution.functions import TooManyFunctions
 from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.service import JobService, TooMuchWaiting
 from meshd_node.services.local.answers import INQUIRIES, Answers
+from meshd_node.services.local.commands import Commands
 from meshd_node.services.outflow import Outflow
 from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.errors import LocalProtocolError, RemoteProtocolError, UnexpectedMessage
@@ -27,10 +28,12 @@ from meshd_protocol.messages.local import (
     DefineFunction,
     Denial,
     DenialCode,
+    Drain,
     JobEnded,
     JobOpened,
     OpenJob,
     Outcome,
+    Revoke,
     SubmitUnits,
     UnitsEnded,
 )
@@ -73,12 +76,14 @@ class Session:
         uid: int,
         jobs: JobService,
         answers: Answers,
+        commands: Commands,
         outflow: Outflow,
     ) -> None:
         self._wire = wire
         self._uid = uid
         self._jobs = jobs
         self._answers = answers
+        self._commands = commands
         self._outflow = outflow
         self._welcomed = False
         self._streams: dict[int, Held] = {}
@@ -159,7 +164,7 @@ class Session:
     # --- messages ---------------------------------------------------------------------------------------------
 
     def _messages(self, batch: Batch) -> None:
-        if sum(isinstance(message, Ask) for message, _ in batch) > QUESTIONS_MAX:
+        if sum(isinstance(message, Ask | Revoke | Drain) for message, _ in batch) > QUESTIONS_MAX:
             raise UnexpectedMessage(f"more than {QUESTIONS_MAX} questions at once: wait for the answers")
         for message, stream in batch:
             self._message(message, stream)
@@ -193,6 +198,8 @@ class Session:
                     self._send(Answer(b"{}"), stream)
             case Ask():
                 self._ask(message, stream)
+            case Revoke() | Drain():
+                self._send(self._commands.obey(message, self._uid), stream)
             case _:
                 raise UnexpectedMessage(f"a program does not send {type(message).__name__}")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -11,28 +11,14 @@ from meshd_node.core.owner.machine import Owner
 from meshd_node.seams import Seams
 from meshd_node.services.lookup.directory import Directory, Search
 from meshd_node.services.lookup.entries import Json, of_member, of_own_job, of_record
-from meshd_protocol.errors import MalformedId
-from meshd_protocol.ids import NodeId, from_text, to_text
+from meshd_node.services.meant import Members, id_meant, members_meant
+from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.local import Denial, DenialCode
 from meshd_protocol.records import DirectoryKind
 
 # The directory bounds its searches; this is for one that does not end.
 PATIENCE_S: Final = 15.0
-# The beginning of an id is taken for one from here on.
-PREFIX_CHARS: Final = 4
-
-
-class Members(Protocol):
-    """Where the members are known."""
-
-    def members(self) -> list[Member]:
-        """Every known member, this node included."""
-        ...
-
-    def member(self, node: NodeId) -> Member | None:
-        """One of them."""
-        ...
 
 
 class Lookup:
@@ -47,10 +33,10 @@ class Lookup:
 
     async def find(self, text: str) -> Json | Denial:
         """All that is known under this name, id, or beginning of an id."""
-        members = self._meant(text)
+        members = members_meant(self._members, text)
         if len(members) > 1:
             return _denied(f"{len(members)} nodes are meant by {text!r}, look for one id", members)
-        identifier = members[0].node if members else _identifier(text)
+        identifier = members[0].node if members else id_meant(text)
         if identifier is None:
             return _denied(f"no node is called {text!r}, and it is no id: `meshd peers` lists names and ids")
         begun = self._seams.monotonic()
@@ -64,18 +50,6 @@ class Lookup:
         return {"asked": text, "found": found, "directory": self._cost(searches, took_s)}
 
     # --- here ---------------------------------------------------------------------------------------------------
-
-    def _meant(self, text: str) -> list[Member]:
-        """The member of this id; else those of this name; else those whose ids begin so."""
-        # In this order: anybody may call itself what another one's id is.
-        whole = _identifier(text)
-        if whole is not None and (member := self._members.member(NodeId(whole))) is not None:
-            return [member]
-        members = self._members.members()
-        named = [member for member in members if member.core.name == text]
-        if named or len(text) < PREFIX_CHARS:
-            return named
-        return [member for member in members if to_text(member.node).startswith(text.lower())]
 
     def _member(self, member: Member) -> Json:
         return of_member(member, self._seams.wall() - (self._seams.monotonic() - member.since))
@@ -133,13 +107,6 @@ async def _ended(question: Callable[[Callable[[Search], None]], None], found: li
 
     question(done)
     await ended.wait()
-
-
-def _identifier(text: str) -> bytes | None:
-    try:
-        return from_text(text)
-    except MalformedId:
-        return None
 
 
 def _denied(reason: str, members: Sequence[Member] = ()) -> Denial:

@@ -91,11 +91,11 @@ def _sleep(seconds: float) -> bool:
 
 def show(output: Output, look: Look, pause: Pause) -> None:
     """Draw until `pause` says that it is enough."""
+    seen = look()  # first of all: without a daemon there is nothing to open a screen for
     with _screen() as draw:
-        while True:
+        draw(picture(seen, *output.size, time.time()))
+        while not pause(_PERIOD_S):
             draw(picture(look(), *output.size, time.time()))
-            if pause(_PERIOD_S):
-                return
 
 
 def picture(peers: list[Peer], width: int, height: int, wall: float) -> "Text":

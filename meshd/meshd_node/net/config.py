@@ -35,6 +35,8 @@ class NetConfig:
     idle_ms: int = 60_000
     dial_timeout_ms: int = 5_000
     dials_max: int = 64
+    # Dials that only find out whether a peer can be reached, because it asked: they take no place of the others.
+    reaches_max: int = 16
     # TLS and the hello, for whoever connects: a stranger can hold this many places this long, the oldest go first.
     handshake_timeout_ms: int = 10_000
     half_open_max: int = 256

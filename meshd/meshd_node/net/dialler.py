@@ -30,6 +30,7 @@ class Dialler:
         self._pool = pool
         self._running: set[NodeId | str] = set()
         self._limit = trio.CapacityLimiter(pool.config.dials_max)
+        self._reach_limit = trio.CapacityLimiter(pool.config.reaches_max)
 
     def start(self, nursery: trio.Nursery, node: NodeId | None, addresses: tuple[str, ...]) -> None:
         """Dial in the background, unless the same dial runs."""
@@ -53,7 +54,7 @@ class Dialler:
 
     async def reach(self, node: NodeId, address: str) -> ConnectionLost | None:
         """Find out whether `node` answers at `address`, and hang up: why it does not, or None."""
-        async with self._limit:
+        async with self._reach_limit:
             return await self._try(address, partial(self._greet, address, node))
 
     async def _try(self, address: str, attempt: Callable[[], Awaitable[None]]) -> ConnectionLost | None:

@@ -13,7 +13,7 @@ from meshd_node.cli.output import Output
 
 ID = "a" * 32
 MEMBER = {
-    "kind": "node", "from": "membership", "node": ID, "name": "gpu-1", "state": "alive", "since": time.time(),
+    "kind": "node", "from": "membership", "node": ID, "name": "gpu-1", "state": "alive", "since": time.time() - 7_200,
     "operator": "lab", "addresses": ["10.0.0.1:7423"], "record": [2, 7],
 }  # fmt: skip
 CHECKED = {
@@ -65,7 +65,7 @@ def test_lookup_of_a_node_says_where_it_is_and_who_says_so(answering) -> None:
 
     assert out.getvalue().splitlines() == [
         f"node       gpu-1 ({ID}), says membership (record 2.7)",
-        "state      alive since 0 s",
+        "state      alive since 2 h",
         "addresses  10.0.0.1:7423",
     ]
     assert err.getvalue() == "directory: 2 hops, 9 nodes asked, 12.5 ms, answered by n7\n"

@@ -12,6 +12,7 @@ FINE = Facts(
     addresses={ADDRESS: [DialOutcome.REACHED] * 3},
     asked=3,
     others=5,
+    unreached=0,
     sessions=5,
     ahead_s={"a": 0.1, "b": -0.2, "c": 0.0},
     certificate_days=80.0,
@@ -36,6 +37,14 @@ def test_node_without_a_session_is_told_that_others_are_there() -> None:
     (text,) = problems(replace(FINE, sessions=0, ahead_s={}, asked=0, addresses={ADDRESS: []}))
 
     assert "5 other nodes are known" in text
+
+
+def test_node_that_knows_nobody_since_every_dial_failed_is_not_told_that_it_is_alone() -> None:
+    """A clock that is an hour wrong looks like this: no session ever began."""
+    facts = replace(FINE, others=0, unreached=2, sessions=0, ahead_s={}, asked=0, addresses={ADDRESS: []})
+
+    (text,) = problems(facts)
+    assert "2 dials failed" in text
 
 
 def test_first_node_of_a_mesh_has_no_problem() -> None:

@@ -40,6 +40,7 @@ class Facts:
     addresses: Mapping[str, Sequence[DialOutcome]]
     asked: int
     others: int
+    unreached: int
     sessions: int
     ahead_s: Mapping[str, float]
     certificate_days: float
@@ -54,9 +55,9 @@ def advise(facts: Facts) -> list[Advice]:
 
 
 def _sessions(facts: Facts) -> Iterator[Advice]:
-    if facts.others and not facts.sessions:
-        text = f"{facts.others} other nodes are known and there is a session with none: see why dials fail"
-        yield Advice(True, text)
+    if not facts.sessions and (facts.others or facts.unreached):
+        text = f"{facts.others} other nodes are known and there is a session with none"
+        yield Advice(True, f"{text}: see why {facts.unreached} dials failed")
     elif not facts.others:
         yield Advice(False, "no other node is in the mesh: `meshd invite` prints a token for one")
 

@@ -126,7 +126,7 @@ class NetcheckService:
             "asked": len(asked),
             "answered": sum(testimony.outcomes is not None for testimony in testimonies),
             "peers": [self._peer(link) for link in self._transport.links()],
-            "unreached": [self._failure(failure) for failure in self._failures.all()],
+            "unreached": [self._failure(failure) for failure in self._unreached()],
             "certificate_days": round(facts.certificate_days, 1),
             "issuers": facts.issuers,
             "seeds": list(self._seeds),
@@ -143,6 +143,7 @@ class NetcheckService:
             addresses={address: [outcomes[at] for outcomes in said] for at, address in enumerate(addresses)},
             asked=len(testimonies),
             others=sum(member.node != me.node for member in living),
+            unreached=len(self._unreached()),
             sessions=len(links),
             ahead_s={f"{self._name(node := link.peer.node)} ({to_text(node)[:8]})": link.ahead_s for link in links},
             certificate_days=(me.not_after - self._seams.wall()) / _DAY_S,
@@ -172,6 +173,11 @@ class NetcheckService:
             "clock_ahead_s": round(link.ahead_s, 3),
             "heard_s": round(self._seams.monotonic() - link.heard_at, 3),
         }
+
+    def _unreached(self) -> list[DialFailure]:
+        """The failures that death does not explain."""
+        gone = {member.node for member in self._members.members() if member.state not in _LIVING}
+        return [failure for failure in self._failures.all() if failure.node not in gone]
 
     def _failure(self, failure: DialFailure) -> Json:
         return {

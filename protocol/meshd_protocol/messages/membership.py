@@ -146,13 +146,12 @@ class Summary(Message, frozen=True):
 
 
 class BucketDigests(Message, frozen=True):
-    """All that the sender holds in these buckets of `of`. `answer`: tell me yours where they differ."""
+    """All that the sender holds in these buckets of `of`: the receiver sends what is newer, and asks for the rest."""
 
     KIND = 0x29
     of: Annotated[int, Meta(ge=1, le=SUMMARY_BUCKETS_MAX)]
     buckets: Annotated[bytes, Meta(min_length=1, max_length=SUMMARY_BUCKETS_MAX)]
     digests: Digests
-    answer: bool
 
     def __post_init__(self) -> None:
         """Refuse what ends in the middle, and buckets that there are not."""

@@ -6,7 +6,6 @@ from typing import Final
 
 from meshd_node.core.members.events import VerifiedRevocation
 from meshd_node.core.members.shelves import record_hash
-from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import DIGEST_ENTRY_BYTES, GONE, HANDLE_BYTES, REVOCATION
 from meshd_protocol.records import State, Version
 
@@ -17,11 +16,6 @@ assert _ENTRY.size == DIGEST_ENTRY_BYTES
 _HALF: Final = 1 << 32
 
 
-def handle(node: NodeId, slot: int) -> bytes:
-    """The name of a node's slot."""
-    return _HANDLE.pack(node[:PREFIX_BYTES], slot)
-
-
 def of_state(state: State, *, gone: bool = False) -> bytes:
     """Name a state and its version; `gone` if its publisher is dead to us, or left."""
     version = state.version
@@ -30,14 +24,14 @@ def of_state(state: State, *, gone: bool = False) -> bytes:
 
 
 def of_revocation(revocation: VerifiedRevocation) -> bytes:
-    """Name a revocation. It has no version: the hash of its bytes stands in that place."""
-    epoch, sequence = divmod(record_hash(revocation.signed.body), _HALF)
-    return _ENTRY.pack(revocation.revocation.node[:PREFIX_BYTES], REVOCATION, epoch, sequence)
+    """Name a revocation."""
+    version = revocation_version(revocation)
+    return _ENTRY.pack(revocation.revocation.node[:PREFIX_BYTES], REVOCATION, version.epoch, version.sequence)
 
 
-def is_of(revocation: VerifiedRevocation, version: Version) -> bool:
-    """Whether a digest means this revocation."""
-    return record_hash(revocation.signed.body) == version.epoch * _HALF + version.sequence
+def revocation_version(revocation: VerifiedRevocation) -> Version:
+    """What stands for the version of a revocation, which has none: the hash of its bytes."""
+    return Version(*divmod(record_hash(revocation.signed.body), _HALF))
 
 
 def read(digests: bytes) -> Iterator[tuple[bytes, int, Version]]:

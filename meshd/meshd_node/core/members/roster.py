@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from meshd_node.core.members.config import MembershipConfig
 from meshd_node.core.members.effects import Drop, Effect, MemberChanged, MemberState
-from meshd_node.core.members.entry import NEVER, Entry
+from meshd_node.core.members.entry import Entry
 from meshd_node.core.members.events import VerifiedRevocation, VerifiedState
 from meshd_node.core.members.revocations import Revocations
 from meshd_node.core.members.shelves import Shelves
@@ -23,8 +23,8 @@ _SWEEPS_PER_LEASE: Final = 10
 class News(Struct, frozen=True, gc=False):
     """What an accepted state changed.
 
-    `urgent`: it is a join, a restart, a refutation, another phase or other addresses. `newest`: no slot of its
-    publisher had a version as new, so it refutes whatever was said of it.
+    `urgent`: it is a join, a restart, a refutation, another phase, other addresses: anything but a refresh. `newest`:
+    no slot of its publisher had a version as new, so it refutes whatever was said of it.
     """
 
     entry: Entry
@@ -103,14 +103,17 @@ class Roster:
         restarted = version.epoch > newest.epoch
         changed = restarted or held is None or held.state.content != state.state.content
         if living:  # so that all that is held is counted before and after
-            self._count(held)
-            self._count(state)
+            self._count(held, now)
+            self._count(state, now)
         entry.put(state)
+        early = False
         if version > newest:
+            # Before its time: something happened, be it only that somebody suspects it whom we have not heard.
+            early = now - entry.heard_at < self.refresh_s() / 2
             entry.heard_at = now
         if version > entry.marked:
             entry.mark = MemberState.ALIVE
-        urgent = state.state.slot is Slot.CORE or held is None or restarted or entry.state is not before
+        urgent = early or state.state.slot is Slot.CORE or held is None or restarted or entry.state is not before
         return News(entry, urgent, version > newest, self._settle(entry, before, living, now, changed=changed))
 
     def _admit(self, state: VerifiedState, now: float) -> News | None:
@@ -134,15 +137,6 @@ class Roster:
         """Hold the publisher of this version for dead, until a newer one comes."""
         return self._mark(node, MemberState.DEAD, version, now)
 
-    def trust(self, node: NodeId, now: float) -> list[Effect]:
-        """Take a suspicion back without a newer version: it was this node's own, and unfounded."""
-        entry = self.shelves.get(node)
-        if entry is None or entry.mark is not MemberState.SUSPECT:
-            return []
-        before = entry.state
-        entry.mark, entry.marked = MemberState.ALIVE, NEVER
-        return self._settle(entry, before, entry.living, now, changed=False)
-
     def _mark(self, node: NodeId, mark: MemberState, version: Version, now: float) -> list[Effect]:
         entry = self.shelves.get(node)
         if entry is None or node == self._node or not entry.living or version < entry.version:
@@ -160,7 +154,7 @@ class Roster:
             return None
         record = revocation.revocation
         for each in (revocation, *displaced):
-            self.shelves.toggle(each.revocation.node, each.signed.body)
+            self.shelves.toggle(each.revocation.node, each.signed.body, now)
         entry = self.shelves.get(record.node)
         if entry is None:
             return [Drop(record.node)]
@@ -219,7 +213,7 @@ class Roster:
     def _move(self, entry: Entry, now: float) -> None:
         node, living = entry.node, entry.living
         for held in entry.held():
-            self._count(held)
+            self._count(held, now)
         _keep(self._living, node, living)
         self.moves.append((entry, living))
         if living:
@@ -242,9 +236,9 @@ class Roster:
         _keep(self._dead, node, False)
         self.shelves.remove(node)
 
-    def _count(self, state: VerifiedState | None) -> None:
+    def _count(self, state: VerifiedState | None, now: float) -> None:
         if state is not None:
-            self.shelves.toggle(state.state.publisher, state.signed.body)
+            self.shelves.toggle(state.state.publisher, state.signed.body, now)
 
 
 def _keep(nodes: list[NodeId], node: NodeId, present: bool) -> None:

@@ -20,7 +20,7 @@ from meshd_node.core.members.roster import Roster
 from meshd_node.core.members.wants import Wants
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATE_DIGESTS_MAX
-from meshd_protocol.messages.membership import REVOCATION, StateWants
+from meshd_protocol.messages.membership import REVOCATION, StateWants, handle_of
 from meshd_protocol.records import Slot, Version
 
 _StateKey: TypeAlias = tuple[NodeId, Slot]
@@ -102,11 +102,11 @@ class Rumours:
 
     def answered(self, state: VerifiedState) -> bool:
         """Whether this state was asked for since a neighbour's digest named it: then it is a rumour like others."""
-        return self._wants.answered(digests.handle(state.state.publisher, state.state.slot))
+        return self._wants.answered(handle_of(state.state.publisher, state.state.slot))
 
     def _lacking(self, prefix: bytes, slot: int, version: Version) -> list[bytes]:
         if slot == REVOCATION:
-            known = any(digests.is_of(held, version) for held in self._roster.revocations.find(prefix))
+            known = any(digests.revocation_version(held) == version for held in self._roster.revocations.find(prefix))
             return [] if known else [prefix + bytes([slot])]
         if slot not in _SLOTS:
             return []

@@ -3,6 +3,7 @@
 Ids are hashes, so shelves fill evenly; who looks for one id by its beginning reads one shelf, not all.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -23,11 +24,12 @@ def record_hash(body: bytes) -> int:
 class Shelves:
     """Entries by id, and the hashes that two nodes compare."""
 
-    __slots__ = ("_entries", "_hashes", "_size", "root")
+    __slots__ = ("_changed", "_entries", "_hashes", "_size", "root")
 
     def __init__(self) -> None:
         self._entries: list[dict[NodeId, Entry]] = [{} for _ in range(SHELVES)]
         self._hashes = [0] * SHELVES
+        self._changed = [-math.inf] * SHELVES
         self._size = 0
         self.root = 0
 
@@ -59,10 +61,11 @@ class Shelves:
         del self._entries[node[0]][node]
         self._size -= 1
 
-    def toggle(self, node: NodeId, body: bytes) -> None:
+    def toggle(self, node: NodeId, body: bytes, now: float) -> None:
         """Count a record of a node, or count it no more."""
         value = record_hash(body)
         self._hashes[node[0]] ^= value
+        self._changed[node[0]] = now
         self.root ^= value
 
     def bucket(self, of: int, index: int) -> Iterator[Entry]:
@@ -83,3 +86,8 @@ class Shelves:
                 value ^= one
             folded.append(value)
         return folded
+
+    def settled(self, of: int, index: int, since: float) -> bool:
+        """Whether nothing has changed in a bucket for so long."""
+        width = SHELVES // of
+        return max(self._changed[index * width : (index + 1) * width]) < since

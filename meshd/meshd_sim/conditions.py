@@ -15,6 +15,8 @@ class Model(Enum):
 
 # What one TLS 1.3 record adds to what it carries: header (5), content type (1), tag (16).
 RECORD_BYTES: Final = 22
+# A session on which nobody said anything for so long is asked for a sign of life. These are counted, not simulated.
+KEEP_ALIVE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

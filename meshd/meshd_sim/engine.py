@@ -2,6 +2,7 @@
 
 import gc
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeAlias
 # What happens, and to what. `Any`: the heap does not care, and the pair is made in one place by whoever knows both.
 Action: TypeAlias = Callable[[Any], None]
 
-# Times that machines wish for are rounded to 1/2**20 s: libraries for logarithms differ in the last bit from machine to
+# Times that machines wish for are rounded up to 1/2**20 s: libraries for logarithms differ in the last bit from machine to
 # machine, and one bit would be another run.
 _GRAIN: Final = float(1 << 20)
 
@@ -52,8 +53,8 @@ class Engine:
 
 
 def grain(when: float) -> float:
-    """The same time on every machine."""
-    return round(when * _GRAIN) / _GRAIN
+    """The same time on every machine; a little later than `when`, so that a clock which is read then shows it."""
+    return (math.floor(when * _GRAIN) + 2) / _GRAIN
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from collections.abc import Collection
 from typing import Final
 
 from meshd_protocol.ids import NodeId
-from meshd_sim.conditions import Conditions, Model
+from meshd_sim.conditions import KEEP_ALIVE_S, Conditions, Model
 from meshd_sim.engine import Engine
 from meshd_sim.parcels import Parcel, Traffic
 from meshd_sim.pipes import END, HELLO, Pipe, pair
 from meshd_sim.ports import Dial, Port
+from meshd_sim.trace import Trace
 
 # TCP tries again after pauses that double: what a cut held back comes at most as late again as the cut was long, and
 # no cut that a session outlives is longer than this.
@@ -25,6 +26,7 @@ class Network:
     def __init__(self, engine: Engine, conditions: Conditions) -> None:
         self.ports: dict[NodeId, Port] = {}
         self.traffic = Traffic()
+        self.trace: Trace | None = None
         self.conditions = conditions
         self._engine = engine
         self._rng = engine.stream("network")
@@ -101,7 +103,7 @@ class Network:
             self._greet(source, dial, target)
 
     def _greet(self, source: Port, dial: Dial, target: Port) -> None:
-        there, back = pair(source, target)
+        there, back = pair(source, target, self._engine.now)
         there.dial = dial
         self._begin_session(target, back, "")
         self._put(back, HELLO, 0)
@@ -139,6 +141,10 @@ class Network:
     def send(self, pipe: Pipe, parcels: list[Parcel]) -> int:
         """Send one batch; return its bytes on the line."""
         size = self.traffic.sent(parcels)
+        idle = self._engine.now - max(pipe.used_at, pipe.twin.used_at)
+        pipe.used_at = self._engine.now
+        if idle > KEEP_ALIVE_S:
+            self.traffic.idle(idle)
         if pipe.lost:
             return size
         if self._tls:
@@ -177,6 +183,8 @@ class Network:
         elif pipe.twin.up:
             target = pipe.target
             if target.endpoint is not None and target.pipes.get(pipe.source.node) is pipe.twin:
+                if self.trace is not None:
+                    self.trace.delivered(pipe.source.node, target.node, parcels)
                 target.endpoint.messages(pipe.source.node, [(parcel.open(), parcel.stream) for parcel in parcels])
                 target.flush()
 

@@ -62,14 +62,18 @@ class Notary:
 
     def sign_state(self, node: NodeId, version: Version, content: Core | Offer) -> VerifiedState:
         """A node's next word on one of its slots."""
-        slot = Slot.CORE if isinstance(content, Core) else Slot.OFFER
-        state = State(self._keyring.mesh, node, slot, version, encode_record(content))
+        state = self.state_of(node, version, content)
         body = encode_record(state)
         signed = SignedState(body, self._keyring.sign(node, Domain.STATE, body).signature)
         checked = CheckedState(signed, state)
         checked.verified = VerifiedState(signed, state, content, self.certified(node))
         _remember(self._states, signed.signature, checked)
         return checked.verified
+
+    def state_of(self, node: NodeId, version: Version, content: Core | Offer) -> State:
+        """What would have to be signed."""
+        slot = Slot.CORE if isinstance(content, Core) else Slot.OFFER
+        return State(self._keyring.mesh, node, slot, version, encode_record(content))
 
     def read_state(self, signed: SignedState) -> CheckedState:
         """Read a state; nothing in it is proved before `verify_state`."""

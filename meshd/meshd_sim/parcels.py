@@ -5,9 +5,11 @@ from typing import Final
 from meshd_protocol.framing import Frame, Message
 from meshd_protocol.limits import FRAME_HEADER_BYTES
 from meshd_protocol.messages.peer import PEER
-from meshd_sim.conditions import RECORD_BYTES
+from meshd_sim.conditions import KEEP_ALIVE_S, RECORD_BYTES
 
 _KIND_AT: Final = 4
+# A ping or a pong: a frame of an empty list, in a record of its own.
+KEEP_ALIVE_BYTES: Final = FRAME_HEADER_BYTES + 1 + RECORD_BYTES
 
 
 class Parcel:
@@ -36,6 +38,11 @@ class Traffic:
         self.messages: dict[str, int] = {}
         self.bytes: dict[str, int] = {}
         self.records = 0
+        self.keep_alives = 0
+
+    def idle(self, seconds: float) -> None:
+        """Count the pings, and the answers to them, of a session on which nothing was said for so long."""
+        self.keep_alives += 2 * int(seconds / KEEP_ALIVE_S)
 
     def sent(self, parcels: list[Parcel]) -> int:
         """Count one write; return its bytes on the line."""
@@ -49,5 +56,5 @@ class Traffic:
         return size
 
     def total(self) -> int:
-        """All bytes on the line, without keep-alives."""
-        return sum(self.bytes.values()) + RECORD_BYTES * self.records
+        """All bytes on the line."""
+        return sum(self.bytes.values()) + RECORD_BYTES * self.records + KEEP_ALIVE_BYTES * self.keep_alives

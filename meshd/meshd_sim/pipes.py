@@ -22,7 +22,7 @@ class Pipe:
 
     __slots__ = (
         "arrives_at", "cut", "cut_at", "delay", "dial", "flying", "held", "lost", "quiet", "source", "stalled_until",
-        "target", "twin", "up", "waiting",
+        "target", "twin", "up", "used_at", "waiting",
     )  # fmt: skip
 
     def __init__(self, source: "Port", target: "Port", delay: float) -> None:
@@ -33,6 +33,7 @@ class Pipe:
         self.up = True
         # What the dialler's side waits for.
         self.dial: Dial | None = None
+        self.used_at = 0.0
         self.waiting: list[Parcel] = []
         self.flying: deque[list[Parcel]] = deque()
         self.arrives_at = 0.0
@@ -47,9 +48,10 @@ class Pipe:
         self.quiet = 0
 
 
-def pair(a: "Port", b: "Port") -> tuple[Pipe, Pipe]:
+def pair(a: "Port", b: "Port", now: float) -> tuple[Pipe, Pipe]:
     """Both directions of a new session."""
     delay = a.distance + b.distance
     there, back = Pipe(a, b, delay), Pipe(b, a, delay)
+    there.used_at = back.used_at = now
     there.twin, back.twin = back, there
     return there, back

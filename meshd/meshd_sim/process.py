@@ -59,6 +59,8 @@ class Process:
         self.node = port.node
         self.alive = True
         self.faults: list[str] = []
+        # A mute process keeps its sessions and never says a word.
+        self.mute = False
         self._port = port
         self._engine = engine
         self._clock = clock
@@ -95,7 +97,8 @@ class Process:
 
     def send(self, node: NodeId, message: Message, stream: int = 0) -> None:
         """Send in the present session; nothing happens without one."""
-        self._port.write(node, message, stream)
+        if not self.mute:
+            self._port.write(node, message, stream)
 
     def dial(self, node: NodeId | None, addresses: Sequence[str]) -> None:
         """Try for a session; ends in `link_up` or `dial_failed`."""

@@ -342,7 +342,7 @@ class Detector:
             return self._refute(said.version, now)
         if self._suspicions.get(said.accused) is None:
             self._round.hurry(said.accused)
-        observer = said.accuser in self._rings.observers(said.accused)
+        observer = self._rings.observes(said.accuser, said.accused)
         if self._suspicions.count(said, len(self._rings), now, observer=observer):
             self._rumours.claim(claim, now)
         return self._mark(said.accused, now)

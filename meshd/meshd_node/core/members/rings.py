@@ -51,7 +51,7 @@ class Rings:
         self._rings = _sorted_rings(frozenset((node,)), rings)
         self._shared = True
         self._joining: dict[NodeId, None] = {}  # not yet in their places
-        self._accusers: dict[NodeId, frozenset[NodeId]] = {}
+        self._accusers: dict[NodeId, dict[NodeId, bool]] = {}
         self._moved = False
 
     def __len__(self) -> int:
@@ -94,17 +94,26 @@ class Rings:
 
     def may_accuse(self, accuser: NodeId, accused: NodeId) -> bool:
         """Whether `accuser` observes `accused`, or would in the view of somebody who knows of one member less."""
-        if self._joining:
-            self._settle()
-        accusers = self._accusers.get(accused)
-        if accusers is None:
-            if accused not in self:
-                return False
+        return accuser in self._standing(accused)
+
+    def observes(self, accuser: NodeId, accused: NodeId) -> bool:
+        """Whether `accuser` is one of the observers of `accused`."""
+        return self._standing(accused).get(accuser, False)
+
+    def _standing(self, accused: NodeId) -> dict[NodeId, bool]:
+        """Who may accuse this member, and whether it observes it."""
+        self._settle()
+        standing = self._accusers.get(accused)
+        if standing is None:
+            if not self._holds(accused):
+                return {}
             if len(self._accusers) >= _CACHED_MAX:
                 self._accusers.clear()
-            near = self._others(accused) if self._everybody() else self._beside(accused, -1, _TOLERANCE)
-            accusers = self._accusers[accused] = frozenset(near)
-        return accuser in accusers
+            observers = self.observers(accused)
+            standing = dict.fromkeys(observers if self._everybody() else self._beside(accused, -1, _TOLERANCE), False)
+            standing.update(dict.fromkeys(observers, True))
+            self._accusers[accused] = standing
+        return standing
 
     def _everybody(self) -> bool:
         self._settle()

@@ -105,8 +105,8 @@ class Network:
     def _greet(self, source: Port, dial: Dial, target: Port) -> None:
         there, back = pair(source, target, self._engine.now)
         there.dial = dial
+        self._put(back, HELLO, 0)  # before anything that the acceptor says when its session is up: it would be lost
         self._begin_session(target, back, "")
-        self._put(back, HELLO, 0)
 
     def _begin_session(self, port: Port, pipe: Pipe, address: str) -> None:
         """One side is up; whatever session it had with that peer goes down first, and its own dial is given up."""

@@ -11,7 +11,7 @@ from typing import Any
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import JobId
-from meshd_protocol.messages.local import Answer, Ask, CancelJob, Denial
+from meshd_protocol.messages.local import Answer, Ask, CancelJob, Denial, Drain, Revoke
 from meshd_sdk import lifetime
 from meshd_sdk.errors import MeshClosed, MeshError, MeshLost, MeshRefused
 from meshd_sdk.link import Link
@@ -44,7 +44,7 @@ class Session:
                 self._link = Link.connect(self.path)
             return self._link
 
-    def ask(self, question: Ask | CancelJob) -> Any:
+    def ask(self, question: Ask | CancelJob | Drain | Revoke) -> Any:
         """Put a question on a stream of its own and wait for the answer, which is JSON."""
         link = self.link()
         if link.is_current_thread:

@@ -8,7 +8,7 @@ from meshd_node.cli.exits import Exit
 from meshd_node.errors import MeshdError
 from meshd_protocol.errors import MalformedId
 from meshd_protocol.ids import JobId, from_text
-from meshd_protocol.messages.local import Ask, CancelJob, DenialCode, Question
+from meshd_protocol.messages.local import Ask, CancelJob, DenialCode, Drain, Question, Revoke
 from meshd_sdk.errors import MeshError, MeshRefused
 from meshd_sdk.location import socket_path
 from meshd_sdk.session import Session
@@ -34,6 +34,18 @@ class NotYours(MeshdError):
     exit_code = Exit.NO_PERMISSION
 
 
+class NotAllowed(MeshdError):
+    """This node, or this user, may not order that."""
+
+    exit_code = Exit.NO_PERMISSION
+
+
+class Unusable(MeshdError):
+    """What was asked for makes no sense."""
+
+    exit_code = Exit.USAGE
+
+
 class NothingFound(MeshdError):
     """Nobody who could be asked knows what was looked for."""
 
@@ -50,13 +62,16 @@ class DaemonBusy(MeshdError):
 _REFUSALS: Final = {
     DenialCode.NOT_YOURS: NotYours,
     DenialCode.NOT_FOUND: NothingFound,
+    DenialCode.NOT_ALLOWED: NotAllowed,
+    DenialCode.UNUSABLE: Unusable,
+    DenialCode.DRAINING: DaemonBusy,
     DenialCode.TOO_MUCH: DaemonBusy,
 }
 
 
 @contextmanager
-def asking() -> Iterator[Callable[[Ask], Any]]:
-    """What puts any number of questions to the local daemon on one connection, and returns their JSON."""
+def asking() -> Iterator[Callable[[Ask | Drain | Revoke], Any]]:
+    """What puts any number of questions and orders to the local daemon on one connection, and returns their JSON."""
     with _session() as session:
         yield session.ask
 

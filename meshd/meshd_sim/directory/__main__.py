@@ -29,11 +29,9 @@ def _plan() -> Plan:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kill", type=float, default=0.0, help="share of nodes switched off before anybody looks")
     parser.add_argument(
-        "--hostile", type=float, default=0.0, help="share of nodes that lie, from before anything is published"
+        "--hostile", type=float, default=0.0, help="share of nodes that lie, before anything is published"
     )
-    parser.add_argument(
-        "--mischief", choices=[each.__name__ for each in ALL], help="what all of them do; else by turns"
-    )
+    parser.add_argument("--mischief", choices=[each.__name__ for each in ALL], help="what they all do; else by turns")
     parser.add_argument("--operations", type=int, default=300, help="of each sort")
     options = parser.parse_args()
     mischief = tuple(each for each in ALL if options.mischief in (None, each.__name__))

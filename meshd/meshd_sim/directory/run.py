@@ -1,4 +1,4 @@
-"""One run: a mesh grows, records are published, some nodes die or turn hostile, and the others look for what there is."""
+"""One run: a mesh grows, some nodes turn hostile, records are published, some nodes die, and the others look."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -107,11 +107,10 @@ class Run:
         for host, search, publisher in asked:
             ended = self._ended(tally, host, search)
             values = [each.record.value for each in ended.records if each.record.publisher == publisher.node]
-            tally.right += values == [_VALUE % (2, publisher.number)]
-            tally.outdated += values == [_VALUE % (1, publisher.number)]
-            tally.wrong += any(
-                value not in [_VALUE % (version, publisher.number) for version in (1, 2)] for value in values
-            )
+            outdated, newest = (_VALUE % (version, publisher.number) for version in (1, 2))
+            tally.right += values == [newest]
+            tally.outdated += values == [outdated]
+            tally.wrong += any(value not in (outdated, newest) for value in values)
         return tally
 
     # --- inside ---------------------------------------------------------------------------------------------------

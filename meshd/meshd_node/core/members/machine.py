@@ -176,7 +176,9 @@ class Membership:
     def _publish(self, state: VerifiedState, now: float) -> list[Effect]:
         assert state.state.publisher == self._node, "another node's state is not ours to publish"
         accepted = self._roster.accept(state, now)
-        assert accepted is not None, "a node's own versions rise, and its core comes before its offer"
+        if accepted is None:
+            assert self._roster.revoked(self._node), "a node's own versions rise, and its core comes before its offer"
+            return []
         # Only what nobody waits for can wait: everything but the refresh that this machine has asked for.
         self._rumours.state(state, urgent=not self._refreshing)
         self._refreshing = False

@@ -1,6 +1,7 @@
 """One seed: a world, a swarm of faults, then quiet; what must hold is checked as it goes and once it has settled."""
 
 import random
+import traceback
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, TextIO
@@ -114,6 +115,8 @@ class Campaign:
                 self._round()
         except Broken as broken:
             failure = str(broken)
+        except Exception:  # whatever a machine raises is found by this seed
+            failure = traceback.format_exc()
         return Outcome(
             swarm=self._swarm,
             trace=self.trace.digest(),

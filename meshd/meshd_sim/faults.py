@@ -100,6 +100,7 @@ class Faults:
             self._mend(cut)
         for node in list(self._world.nodes.values()):
             self._thaw(node)
+            # The other half stays away: somebody has to be held dead.
             gone = not node.running and node.phase is not Phase.LEFT
             if gone and (node.number < 3 or self._rng.random() < 0.5):
                 self._world.start(node)
@@ -152,8 +153,7 @@ class Faults:
             self._later(0.1, 40.0, self._restart, node)
 
     def _restart(self, node: Node) -> None:
-        # Half of those that would come back after the quiet began stay away: somebody has to be held dead.
-        if not node.running and (self._active or self._rng.random() < 0.5):
+        if self._active and not node.running:
             self._world.start(node)
 
     def _move(self) -> None:

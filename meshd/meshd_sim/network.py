@@ -99,7 +99,9 @@ class Network:
         wrong = target is source or dial.node not in {None, target.node}
         if wrong or target.endpoint is None or not target.endpoint.admits(source.node):
             self._next_address(source, dial, refused=False)
-        elif source.node not in target.dials or target.node > source.node:  # of crossing dials the smaller id's stays
+        elif target.node in source.pipes:
+            self._give_up(source, dial)
+        elif target.node > source.node or not self._dials_between(target, source):  # of two the smaller id's stays
             self._greet(source, dial, target)
 
     def _greet(self, source: Port, dial: Dial, target: Port) -> None:
@@ -108,14 +110,21 @@ class Network:
         self._put(back, HELLO, 0)  # before anything that the acceptor says when its session is up: it would be lost
         self._begin_session(target, back, "")
 
+    def _dials_between(self, port: Port, peer: Port) -> list[Dial]:
+        """Dials that would bring about the same session, whether they know whom they will find or not."""
+        return [
+            dial
+            for dial in port.dials.values()
+            if dial.node == peer.node or (dial.node is None and self._listening.get(dial.addresses[0]) is peer)
+        ]
+
     def _begin_session(self, port: Port, pipe: Pipe, address: str) -> None:
         """One side is up; whatever session it had with that peer goes down first, and its own dial is given up."""
         peer = pipe.target.node
         old = port.pipes.get(peer)
         if old is not None:
             self._end(old)
-        own = port.dials.get(peer)
-        if own is not None:
+        for own in self._dials_between(port, pipe.target):
             self._give_up(port, own)
         port.pipes[peer] = pipe
         if port.endpoint is not None:

@@ -31,7 +31,7 @@ class Deaths(Checker):
         """A node sees a member differently."""
         key = (node, member.node)
         if member.state is MemberState.DEAD:
-            if self._lives(member.node):
+            if self._lives(member.node) and self._lives(node):
                 self._bury(key)
         elif (since := self._buried.pop(key, None)) is not None:
             self._rise(key, since)

@@ -24,7 +24,8 @@ class Views(Checker):
 
     def changed(self, node: NodeId, member: Member) -> None:
         """A node sees a member differently."""
-        if not self.world.nodes[node].lies:
+        observer = self.world.nodes[node]
+        if not observer.lies and not observer.revoked:
             self.changed_at = self.world.now
 
     def unsettled(self, fresh_s: float) -> str:

@@ -17,16 +17,16 @@ _KeyT = TypeVar("_KeyT", bound=Hashable)
 
 
 class Rumour(Struct, gc=False):
-    """Something to pass on `left` times, the first `whole` of them as it is, then by its digest.
+    """Something that was passed on `sent` times; `whole` times more as it is, then by its digest.
 
     It does not go back whole to its `teller`. What has no digest is `whole` to the end.
     """
 
     signed: SignedState | SignedClaim | SignedRevocation
     digest: bytes
-    left: int
     whole: int
     teller: NodeId | None
+    sent: int = 0
 
 
 class Lane(Generic[_KeyT]):
@@ -58,19 +58,22 @@ class Lane(Generic[_KeyT]):
         self._fresh.pop(key, None)
         self._known.pop(key, None)
 
-    def fill(self, parcels: Sequence[Parcel]) -> None:
-        """Put whole records into parcels, each into as many as it may, its digest into the others."""
+    def fill(self, parcels: Sequence[Parcel], spread: int) -> None:
+        """Put whole records into parcels, each into as many as it may, its digest into the others.
+
+        What was passed on `spread` times is done.
+        """
         for key in list(self._fresh):
             rumour = self._fresh[key]
             if not _pass_on(rumour, parcels):
                 break  # what comes later waits too, or large records would never get their turn
-            if rumour.left <= 0:
+            if rumour.sent >= spread:
                 del self._fresh[key]
             elif rumour.whole <= 0 and rumour.digest:
                 del self._fresh[key]
                 self._told.append((key, rumour))
 
-    def fill_digests(self, parcels: Sequence[Parcel]) -> None:
+    def fill_digests(self, parcels: Sequence[Parcel], spread: int) -> None:
         """Put in the digests of what was passed on before this tick, as many as all parcels have room for."""
         room = min(parcel.room for parcel in parcels) // DIGEST_ENTRY_BYTES
         batch = list(islice(self._known.items(), max(0, room)))
@@ -78,9 +81,9 @@ class Lane(Generic[_KeyT]):
         for parcel in parcels:
             parcel.add_digests(digests)
         for key, rumour in batch:
-            rumour.left -= len(parcels)
+            rumour.sent += len(parcels)
             del self._known[key]
-            if rumour.left > 0:
+            if rumour.sent < spread:
                 self._known[key] = rumour
         self._known.update(self._told)
         self._told.clear()
@@ -88,15 +91,15 @@ class Lane(Generic[_KeyT]):
 
 def _pass_on(rumour: Rumour, parcels: Sequence[Parcel]) -> bool:
     """Put a rumour into parcels; whether it went into any, or was nothing new to any."""
-    before = rumour.left
+    before = rumour.sent
     for parcel in parcels:
         if parcel.target == rumour.teller:
-            rumour.left -= 1
+            rumour.sent += 1
         elif rumour.whole > 0:
             if parcel.add(rumour.signed):
                 rumour.whole -= 1
-                rumour.left -= 1
+                rumour.sent += 1
         elif rumour.digest and parcel.room >= DIGEST_ENTRY_BYTES:
             parcel.add_digests(rumour.digest)
-            rumour.left -= 1
-    return rumour.left < before
+            rumour.sent += 1
+    return rumour.sent > before

@@ -7,7 +7,7 @@ mesh again of two halves.
 
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
@@ -85,6 +85,7 @@ class Repair:
         self._rounds = rng.randrange(_BLIND_EVERY * _BLIND_BUCKETS)
         # A newcomer catches up: it goes from peer to peer without pauses until none of them has more.
         self._silences = 0
+        self._waits = False
         self._catch_up_at = math.inf
 
     # --- sessions -------------------------------------------------------------------------------------------------
@@ -97,7 +98,7 @@ class Repair:
             effects.append(Send(node, Probe(0, disputed[0])))
         entry = self._roster.get(node)
         meant = self._dialled.pop(node, None) is not None
-        catches_up = self._silences < _SILENCES_MAX and math.isinf(self._catch_up_at)
+        catches_up = self._silences < _SILENCES_MAX and not self._waits
         if meant or catches_up or entry is None or not entry.living:
             effects += self._begin(node, now)
         if math.isinf(self._round_at):
@@ -160,8 +161,9 @@ class Repair:
             self._silences = 0
         if self._asked.pop(sender, None) is None or self._silences >= _SILENCES_MAX:
             return []
-        self._silences = 0
-        return self._catch_up(now)
+        self._silences, self._waits = 0, False
+        # Somebody else next: whoever lets newcomers in has enough to do.
+        return self._catch_up(now, [node for node in self._connected if node != sender])
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -169,10 +171,11 @@ class Repair:
         """Begin the comparisons that are due."""
         effects: list[Effect] = []
         if now >= self._catch_up_at:
-            self._silences += 1
+            self._silences += self._waits
+            self._waits = False
             self._catch_up_at = math.inf
             if self._silences < _SILENCES_MAX:
-                effects += self._catch_up(now)
+                effects += self._catch_up(now, list(self._connected))
         if now >= self._round_at:
             self._round_at = now + self._config.repair_s * self._rng.uniform(0.9, 1.1)
             self._rounds += 1
@@ -213,9 +216,10 @@ class Repair:
             return partner
         return self._rng.choice(list(self._connected)) if self._connected else None
 
-    def _catch_up(self, now: float) -> list[Effect]:
-        peers = [node for node in self._connected if not self._waits_for(node, now)]
-        return self._begin(self._rng.choice(peers), now) if peers else []
+    def _catch_up(self, now: float, peers: Sequence[NodeId]) -> list[Effect]:
+        self._catch_up_at = now + _PATIENCE_S
+        free = [node for node in peers if not self._waits_for(node, now)]
+        return self._begin(self._rng.choice(free), now) if free else []
 
     # --- one comparison -------------------------------------------------------------------------------------------
 
@@ -224,7 +228,7 @@ class Repair:
             return []
         self._asked[peer] = now
         if self._silences < _SILENCES_MAX:
-            self._catch_up_at = now + _PATIENCE_S
+            self._waits, self._catch_up_at = True, now + _PATIENCE_S
         return [Send(peer, Summary(_NOTHING if self._knows_nobody() else self._root()))]
 
     def _differences(self, sender: NodeId, hashes: bytes, now: float) -> list[Effect]:
@@ -237,7 +241,7 @@ class Repair:
             for bucket in range(of)
             if mine[bucket * size : (bucket + 1) * size] != hashes[bucket * size : (bucket + 1) * size]
         ]
-        if len(differing) < of / 2:
+        if len(differing) < of / 2 and self._silences >= _SILENCES_MAX:
             quiet_since = now - _NEWS_TICKS * self._config.tick_s
             differing = [bucket for bucket in differing if self._roster.shelves.settled(of, bucket, quiet_since)]
         self._rng.shuffle(differing)

@@ -1,0 +1,74 @@
+"""One world of jobs: a seed in, what was seen or what broke out."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshd_node.core.owner.config import OwnerConfig
+from meshd_sim.conditions import Conditions
+from meshd_sim.jobs.citizens import births
+from meshd_sim.jobs.habits import Mischief
+from meshd_sim.jobs.part import Machines
+from meshd_sim.jobs.plans import JobPlan, draw_plan
+from meshd_sim.jobs.society import Society
+from meshd_sim.jobs.upheaval import Rates, Upheaval
+
+# Impatient, so that what takes a day in a real mesh happens within a world.
+_OWNER: Final = OwnerConfig(stranger_patience_s=30.0, lease_min_s=5.0, backoff_max_s=10.0, half_done_max=16)
+# After the last fault: a unit that hangs, again and again, under its time limit.
+_DEADLINE_S: Final = 900.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions:
+    """What world to make of a seed."""
+
+    nodes: int = 7
+    jobs: int = 6
+    trouble_s: float = 60.0
+    faults: bool = True
+    machines: Machines = field(default_factory=lambda: Machines(owner_config=_OWNER))
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What happened in a world in which nothing broke. `seen` counts what a set of worlds must have seen."""
+
+    events: int
+    seconds: float
+    units: int
+    seen: Counter[str]
+    late_s: float
+
+
+def run_jobs(seed: int, options: JobOptions) -> JobReport:
+    """Let jobs run in a world in which much goes wrong; raise `Broken` if the engine does."""
+    society = Society(seed, Conditions(), options.machines)
+    rng = society.engine.stream("plans")
+    mischief = Mischief.drawn(rng, options.faults)
+    society.settle(births(options.nodes, mischief, rng), drift=0.2 if options.faults else 0.0)
+    _submit(society, [draw_plan(number, rng, within_s=options.trouble_s) for number in range(options.jobs)])
+    if options.faults:
+        Upheaval(society, Rates.drawn(rng), options.trouble_s)
+    society.engine.run(options.trouble_s + _DEADLINE_S)
+    society.witness.check_end(options.trouble_s)
+    return _report(society)
+
+
+def _submit(society: Society, plans: list[JobPlan]) -> None:
+    submitters = [citizen for citizen in society.citizens.values() if citizen.submits]
+
+    def begin(plan: JobPlan) -> None:
+        citizen = submitters[plan.number % len(submitters)]
+        if citizen.process is not None and citizen.part is not None:
+            owner = citizen.part.owner
+            citizen.process.enter(lambda: owner.begin(plan))
+
+    for plan in plans:
+        society.engine.at(plan.opens_at, begin, plan)
+
+
+def _report(society: Society) -> JobReport:
+    witness = society.witness
+    units = sum(len(job.units) for job in witness.jobs)
+    return JobReport(society.engine.events, society.engine.now, units, witness.seen, witness.work.late_s)

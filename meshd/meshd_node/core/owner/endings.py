@@ -10,7 +10,7 @@ from meshd_node.core.owner.reasons import disagreement_reason, failures_reason, 
 from meshd_node.core.owner.retry import await_more
 from meshd_node.core.owner.turn import Turn
 from meshd_node.core.owner.unit import Failure, Trial, Unit, Vote
-from meshd_protocol.ids import Digest
+from meshd_protocol.ids import Digest, NodeId
 from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus, UnitStatus
 from meshd_protocol.messages.local import Outcome
@@ -83,6 +83,20 @@ class Endings:
             job = jobs[job_id]
             for index in list(held):
                 self.attempt_failed(job, job.units[index], executor, AttemptStatus.CRASHED, reason, turn)
+
+    def node_revoked(self, executor: Executor, jobs: dict[bytes, Job], reason: str, turn: Turn) -> None:
+        """Nothing that a node holds is waited for. It is no fault of the units; but some may have run."""
+        for job_id, held in list(executor.held.items()):
+            job = jobs[job_id]
+            status = AttemptStatus.HANDED_BACK if job.plan.pure else AttemptStatus.CRASHED
+            for index in list(held):
+                self.attempt_failed(job, job.units[index], executor, status, reason, turn)
+
+    def disown(self, node: NodeId, job: Job) -> None:
+        """Forget what a node said of a job's undecided units."""
+        for unit in job.units.values():
+            if unit.trial is not None and unit.trial.disown(node):
+                await_more(job, unit)
 
     def overdue(self, executor: Executor, jobs: dict[bytes, Job], turn: Turn) -> float | None:
         """Renew the leases of a node whose time has come, or give its attempts up; return when to look again."""

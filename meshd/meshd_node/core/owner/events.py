@@ -68,6 +68,12 @@ class ExecutorLost(Struct, frozen=True):
     reason: str
 
 
+class ExecutorRevoked(Struct, frozen=True):
+    """A node has no place in the mesh any more: it holds no lease, and what it said of undecided units is void."""
+
+    node: NodeId
+
+
 class CreditGranted(Struct, frozen=True):
     """How much a node takes at a time: absolute windows over what it has not answered yet."""
 
@@ -124,6 +130,7 @@ Event: TypeAlias = (
     | UnitsCancelled
     | ExecutorChanged
     | ExecutorLost
+    | ExecutorRevoked
     | CreditGranted
     | ResultsArrived
     | AttemptsFailed

@@ -17,6 +17,7 @@ from meshd_node.core.owner.events import (
     Event,
     ExecutorChanged,
     ExecutorLost,
+    ExecutorRevoked,
     JobAccepted,
     JobClosed,
     JobForgotten,
@@ -123,6 +124,8 @@ class Owner:
                 self._executors.show(view)
             case ExecutorLost(node, reason):
                 self._lose(node, reason, turn)
+            case ExecutorRevoked(node):
+                self._revoke(node, turn)
             case DeliveryPaused(job_id):
                 self._pause(job_id, paused=True)
             case DeliveryResumed(job_id):
@@ -266,6 +269,14 @@ class Owner:
         jobs = [self._jobs[job_id] for job_id in executor.held]
         self._endings.node_lost(executor, self._jobs, f"lost {short(node)}: {reason}", turn)
         for job in jobs:
+            self._dispatch.line_up(job)
+
+    def _revoke(self, node: NodeId, turn: Turn) -> None:
+        executor = self._executors.lose(node)
+        if executor is not None:
+            self._endings.node_revoked(executor, self._jobs, f"{short(node)} was revoked", turn)
+        for job in self._jobs.values():
+            self._endings.disown(node, job)
             self._dispatch.line_up(job)
 
     def _tick(self, turn: Turn) -> None:

@@ -67,6 +67,16 @@ class Trial:
         if len(camp) > self.agreed:
             self.leader, self.agreed = vote.digest, len(camp)
 
+    def disown(self, node: NodeId) -> bool:
+        """Count again without a node's votes; return whether it had any."""
+        kept, results = [vote for vote in self.votes if vote.node != node], self.results
+        if len(kept) == len(self.votes):
+            return False
+        self.votes, self.camps, self.results, self.leader, self.agreed = [], {}, {}, None, 0
+        for vote in kept:
+            self.vote(vote, results[vote.digest])
+        return True
+
 
 class Unit:
     """One unit that has not ended. `grant` is its one running attempt, as long as it has no `trial`."""

@@ -225,6 +225,10 @@ class JobService:
             del self._links[node], self._sent[node]
             self._handle(events.ExecutorLost(node, reason))
 
+    def revoked(self, node: NodeId) -> None:
+        """A node has no place in the mesh any more: what it holds runs elsewhere, and what it said does not count."""
+        self._handle(events.ExecutorRevoked(node))
+
     def executor_changed(self, view: events.ExecutorView) -> None:
         """A node can be given work, or what is known of it changed."""
         self._handle(events.ExecutorChanged(view))

@@ -50,7 +50,7 @@ class Dialer:
     def start(self, now: float) -> list[NodeId]:
         """The nodes to dial now."""
         self._ready.update(dict.fromkeys(self._later.pop_due(now)))
-        started = []
+        started: list[NodeId] = []
         while self._ready and len(self._flying) < self._config.dials_max:
             node = next(iter(self._ready))
             del self._ready[node]

@@ -5,11 +5,11 @@ A place on a ring is a hash of the node's id, which its issuer's nonce has made:
 
 import struct
 from bisect import bisect_left
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
 from blake3 import blake3
+from msgspec import Struct
 
 from meshd_protocol.ids import NodeId
 
@@ -25,15 +25,38 @@ def places(node: NodeId, rings: int) -> tuple[int, ...]:
     return struct.unpack(f">{rings}Q", digest)
 
 
-@lru_cache(maxsize=64)
-def _place_on(ring: int, rings: int) -> Callable[[NodeId], int]:
-    return lambda node: places(node, rings)[ring]
+class Ring(Struct, gc=False):
+    """Members in the order of their places on one ring; the places beside them, for bisection."""
+
+    places: list[int]
+    members: list[NodeId]
+
+    def copy(self) -> "Ring":
+        """One that may be changed."""
+        return Ring(self.places.copy(), self.members.copy())
+
+    def insert(self, place: int, node: NodeId) -> int:
+        """Put a member in; return where."""
+        index = bisect_left(self.places, place)
+        self.places.insert(index, place)
+        self.members.insert(index, node)
+        return index
+
+    def remove(self, place: int) -> int:
+        """Take the member at this place out; return where it was."""
+        index = bisect_left(self.places, place)
+        del self.places[index], self.members[index]
+        return index
 
 
 @lru_cache(maxsize=2)
-def _sorted_rings(members: frozenset[NodeId], rings: int) -> tuple[list[NodeId], ...]:
-    """All rings of these members. Whoever gets it shares it and may not change it."""
-    return tuple(sorted(members, key=_place_on(ring, rings)) for ring in range(rings))
+def _sorted_rings(members: frozenset[NodeId], rings: int) -> tuple[Ring, ...]:
+    """All rings of these members. Whoever gets them shares them and may not change them."""
+    made = []
+    for ring in range(rings):
+        order = sorted((places(node, rings)[ring], node) for node in members)
+        made.append(Ring([place for place, _ in order], [node for _, node in order]))
+    return tuple(made)
 
 
 class Rings:
@@ -56,7 +79,7 @@ class Rings:
 
     def __len__(self) -> int:
         self._settle()
-        return len(self._rings[0])
+        return len(self._rings[0].members)
 
     def __contains__(self, node: NodeId) -> bool:
         self._settle()
@@ -72,15 +95,15 @@ class Rings:
         if node == self._node or not self._holds(node):
             return
         self._own()
-        for ring, members in enumerate(self._rings):
-            index = self._index(node, ring)
-            del members[index]
+        for ring, place in zip(self._rings, places(node, self._count), strict=True):
+            members, index = ring.members, ring.remove(place)
             self._moved |= members[index - 1] == self._node or members[index % len(members)] == self._node
         self._changed()
 
     def moved(self) -> bool:
         """Whether this node's own neighbours may be others than at the last call."""
-        self._settle()
+        if self._joining:
+            self._settle()
         moved, self._moved = self._moved, False
         return moved
 
@@ -102,7 +125,8 @@ class Rings:
 
     def _standing(self, accused: NodeId) -> dict[NodeId, bool]:
         """Who may accuse this member, and whether it observes it."""
-        self._settle()
+        if self._joining:
+            self._settle()
         standing = self._accusers.get(accused)
         if standing is None:
             if not self._holds(accused):
@@ -117,29 +141,25 @@ class Rings:
 
     def _everybody(self) -> bool:
         self._settle()
-        return len(self._rings[0]) <= self._count + 1
+        return len(self._rings[0].members) <= self._count + 1
 
     def _others(self, node: NodeId) -> list[NodeId]:
-        return [other for other in self._rings[0] if other != node]
+        return [other for other in self._rings[0].members if other != node]
 
     def _beside(self, node: NodeId, step: int, reach: int) -> list[NodeId]:
         """The nearest `reach` members on each ring before (-1) or after (1) a member, without repetition."""
         beside: dict[NodeId, None] = {}
-        for ring, members in enumerate(self._rings):
-            index = self._index(node, ring)
+        for ring, place in zip(self._rings, places(node, self._count), strict=True):
+            members, index = ring.members, bisect_left(ring.places, place)
             for distance in range(1, reach + 1):
                 beside[members[(index + step * distance) % len(members)]] = None
         beside.pop(node, None)
         return list(beside)
 
-    def _index(self, node: NodeId, ring: int) -> int:
-        place = places(node, self._count)[ring]
-        return bisect_left(self._rings[ring], place, key=_place_on(ring, self._count))
-
     def _holds(self, node: NodeId) -> bool:
-        members = self._rings[0]
-        index = self._index(node, 0)
-        return index < len(members) and members[index] == node
+        ring = self._rings[0]
+        index = bisect_left(ring.places, places(node, self._count)[0])
+        return index < len(ring.members) and ring.members[index] == node
 
     # --- changes --------------------------------------------------------------------------------------------------
 
@@ -149,8 +169,8 @@ class Rings:
             return
         joining, self._joining = self._joining, {}
         # Sorting costs as much as so many bisections, and its outcome may be there already.
-        if len(joining) > 16 + len(self._rings[0]) // 8:
-            self._rings = _sorted_rings(frozenset((*self._rings[0], *joining)), self._count)
+        if len(joining) > 16 + len(self._rings[0].members) // 8:
+            self._rings = _sorted_rings(frozenset((*self._rings[0].members, *joining)), self._count)
             self._shared = self._moved = True
         else:
             self._own()
@@ -160,17 +180,16 @@ class Rings:
         self._changed()
 
     def _insert(self, node: NodeId) -> None:
-        for ring, members in enumerate(self._rings):
-            index = self._index(node, ring)
-            members.insert(index, node)
+        for ring, place in zip(self._rings, places(node, self._count), strict=True):
+            members, index = ring.members, ring.insert(place, node)
             self._moved |= members[index - 1] == self._node or members[(index + 1) % len(members)] == self._node
 
     def _own(self) -> None:
         if self._shared:
-            self._rings = tuple(members.copy() for members in self._rings)
+            self._rings = tuple(ring.copy() for ring in self._rings)
             self._shared = False
 
     def _changed(self) -> None:
         self._accusers.clear()
         # Around the size up to which everybody observes everybody each change concerns all.
-        self._moved |= len(self._rings[0]) <= self._count + 2
+        self._moved |= len(self._rings[0].members) <= self._count + 2

@@ -13,6 +13,7 @@ from meshd_node.core.executor.events import (
     Recalled,
     WorkerEnded,
     WorkerRan,
+    WorkerReady,
 )
 from meshd_node.core.submitter import Submitter
 from meshd_protocol.limits import BATCH_BYTES
@@ -403,6 +404,24 @@ def test_more_submitters_than_slots_take_turns(new_bench):
         bench.ran(worker, *bench.given[worker], took_us=10_000)
 
     assert served == {0, 1, 2}
+
+
+def test_submitters_take_turns_though_a_worker_starts_for_longer_than_a_turn_lasts(new_bench):
+    """Each worker was ended for the other submitter as soon as it had started: 1,500 of them, and no unit ran."""
+    bench = new_bench(slots=1, turn_ms=200)
+    bench.send(OwnerUp(ALICE))
+    bench.lease(0, 1, uid=1)
+    bench.lease(2, 3, uid=2)
+    for _ in range(12):
+        bench.wait(0.5)
+        begun, bench.starting = bench.starting, []
+        for worker in begun:
+            bench.send(WorkerReady(worker))
+        for worker in sorted(bench.live):
+            if bench.given[worker]:
+                bench.ran(worker, *bench.given[worker])
+
+    assert sorted(bench.ended(AttemptStatus.RETURNED)) == [0, 1, 2, 3]
 
 
 def test_idle_workers_of_earlier_submitters_end_and_the_last_ones_stay_warm(new_bench):

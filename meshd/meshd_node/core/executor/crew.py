@@ -14,8 +14,8 @@ class Worker:
     """One worker process as the executor knows it. It serves one submitter all its life."""
 
     __slots__ = (
-        "answered", "deadline", "given", "hand_backs", "hired_at", "idle_since", "latest", "latest_units", "long",
-        "next_serial", "number", "ready", "running_since", "stalled", "submitter",
+        "answered", "deadline", "given", "hand_backs", "idle_since", "latest", "latest_units", "long",
+        "next_serial", "number", "ready", "running_since", "serves_since", "stalled", "submitter",
     )  # fmt: skip
 
     def __init__(self, number: int, submitter: Submitter, now: float) -> None:
@@ -32,10 +32,16 @@ class Worker:
         self.long = False  # what it was given last is expected to be long
         self.hand_backs = 0  # since it answered last
         self.stalled = False  # it handed units back: what it runs is longer than expected
-        self.hired_at = now
+        self.serves_since = now
         self.idle_since = now
         self.running_since = now
         self.deadline = float("inf")
+
+    def note_ready(self, now: float) -> None:
+        """It has started. Its turn begins only now: where a start takes longer than a turn, nobody would ever run."""
+        self.ready = True
+        self.serves_since = now
+        self.idle_since = now
 
     def has_room(self, next_is_long: bool) -> bool:
         """Whether it should be given a batch: always when idle, and when it has begun its last one of short units.
@@ -145,7 +151,7 @@ class Crew:
             return None
         shares = _Shares(self, submitters, self._slots)
         mine = worker.submitter
-        turn_is_over = worker.hired_at + self._turn_s <= now
+        turn_is_over = worker.serves_since + self._turn_s <= now
         best: tuple[int, int] | None = None
         chosen = None
         for other in submitters:

@@ -140,8 +140,7 @@ class Executor:
     def _ready(self, number: int, step: Step) -> None:
         worker = self._crew.workers.get(number)
         if worker is not None:
-            worker.ready = True
-            worker.idle_since = step.now
+            worker.note_ready(step.now)
             self._dispatch.feed_worker(worker, step)
 
     def _ran(self, number: int, results: list[WorkResult], step: Step) -> None:

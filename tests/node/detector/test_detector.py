@@ -146,6 +146,23 @@ def test_an_acknowledgement_that_answers_no_probe_says_nothing(watcher: Make) ->
     assert here.roster.get(node_of(1)).load is None
 
 
+def test_a_node_that_stood_still_hears_before_it_judges(watcher: Make, claim: Make) -> None:
+    """Answers and refutations wait in its sockets: whoever it judged by its clock alone would be slandered."""
+    here = watcher()
+    here.join(1, 2, 3, 4)
+    here.wait(here.detector.next_at())
+    here.told(claim(2, 1, Verdict.SUSPECT))
+
+    here.now = 120.0
+    here.take(here.detector.tick(here.now))
+
+    assert here.claims == []
+    assert here.state(1) is MemberState.SUSPECT
+    here.publish(node_of(1), 2)
+    here.wait(130.0, answering=[1, 2, 3, 4])
+    assert [here.state(index) for index in range(1, 5)] == [MemberState.ALIVE] * 4
+
+
 # --- links ----------------------------------------------------------------------------------------------------------
 
 

@@ -193,6 +193,8 @@ class Detector:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due."""
+        if now > self.next_at() + self._config.probe_s:
+            self._wake_up(now)
         effects: list[Effect] = []
         for node, suspicion in self._suspicions.pop_due(now):
             effects += self._bury(node, suspicion, now)
@@ -207,6 +209,11 @@ class Detector:
             effects += self._end_period(now)
             effects += self._begin_period(now)
         return effects
+
+    def _wake_up(self, now: float) -> None:
+        """This process stood still. What came in meanwhile, answers and refutations, is heard before it judges."""
+        self._flight = None
+        self._suspicions.postpone(now, now + self._config.probe_s)
 
     def settle(self, now: float) -> list[Effect]:
         """Aim at the neighbours of now, and dial. To be called when an event has been handled."""

@@ -19,6 +19,11 @@ class Dialer:
         self._failures: dict[NodeId, int] = {}
         self._flying: set[NodeId] = set()
 
+    @property
+    def busy(self) -> bool:
+        """Whether half of the dials that may be under way are: what is not needed should wait."""
+        return len(self._flying) + len(self._ready) >= self._config.dials_max // 2
+
     def want(self, node: NodeId, at: float) -> None:
         """Dial this node at `at`, as if no dial had failed before. What is already under way goes on."""
         self._failures[node] = 0

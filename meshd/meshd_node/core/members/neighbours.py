@@ -94,8 +94,9 @@ class Neighbours:
             self._seek(node, now)
 
     def borrow(self, node: NodeId, now: float) -> None:
-        """Dial somebody who is no neighbour, for its help."""
-        self._seek(node, now)
+        """Dial somebody who is no neighbour, for its help. Not while there is much to dial: then we are cut off."""
+        if node not in self._wanted and not self._dialer.busy:
+            self._seek(node, now)
 
     def release(self, nodes: Iterable[NodeId]) -> None:
         """Their help is not needed any more. A session that came about stays."""

@@ -101,6 +101,11 @@ class Suspicions:
         if self._open.pop(node, None) is not None:
             self._deadlines.set(node, math.inf)
 
+    def postpone(self, now: float, until: float) -> None:
+        """Leave open until then who would be due now."""
+        for node in self._deadlines.pop_due(now):
+            self._deadlines.set(node, until)
+
     def pop_due(self, now: float) -> list[tuple[NodeId, Suspicion]]:
         """Take out all whose time is over, in order."""
         return [(node, self._open.pop(node)) for node in self._deadlines.pop_due(now)]

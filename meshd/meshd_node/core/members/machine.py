@@ -54,7 +54,6 @@ class Membership:
         self._rumours = Rumours(node, rng, config, self._roster)
         self._detector = Detector(node, rng, config, self._roster, self._rumours)
         self._repair = Repair(node, rng, config, self._roster, self._detector.connected)
-        self._fanout = config.fanout
         self._refresh_at = math.inf
         self._refreshing = False
         self._wake_at = math.inf
@@ -169,7 +168,9 @@ class Membership:
         if accepted.newest:
             self._rumours.refuted(accepted.entry.node)
             effects += self._detector.refuted(accepted.entry, now)
-        if asked or not news.answer:  # what repair found was a rumour once, and would be one again at everybody
+        # What repair found was a rumour once, and would be one again at everybody who finds it. But that somebody lives
+        # who was held for dead is news to all of this half of a mesh that was split.
+        if asked or not news.answer or accepted.revived:
             self._rumours.state(state, urgent=accepted.urgent, teller=news.sender)
         return effects, asked
 
@@ -211,11 +212,13 @@ class Membership:
         """Whatever happened: rings follow who lives, news leaves, and the shell knows when to come back."""
         effects += self._moved(now)
         effects += self._detector.settle(now)
-        hearers = self._hearers()
+        # All peers hear rumours, not the ring's alone: what heals a split crosses it on links that repair has made.
+        hearers = self._detector.connected
         effects += self._rumours.tick(now, hearers)
         at = min(self._detector.next_at(), self._repair.next_at(), self._roster.next_at(), self._refresh_at)
         if hearers:
             at = min(at, self._rumours.next_at())
+        at = max(at, now)  # what became due by this event is done by the next tick
         if at != self._wake_at and not math.isinf(at):
             self._wake_at = at
             effects.append(Wake(at))
@@ -233,11 +236,6 @@ class Membership:
                     if entry.mark is MemberState.REVOKED:
                         self._rumours.silence(entry.node)
         return effects
-
-    def _hearers(self) -> Sequence[NodeId]:
-        """Who hears rumours: neighbours on the rings, and others only while there are too few of them."""
-        neighbours = self._detector.connected_neighbours()
-        return neighbours if len(neighbours) >= self._fanout else list(self._detector.connected)
 
 
 def _last_words(effects: list[Effect]) -> list[Effect]:

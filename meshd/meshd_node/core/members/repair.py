@@ -50,6 +50,8 @@ _DIALS_MAX: Final = 64
 _PATIENCE_S: Final = 1.0
 # A node that is catching up stops after so many comparisons in a row that nobody answered: nobody has more.
 _SILENCES_MAX: Final = 2
+# How much more often a node looks for the dead while it finds them alive.
+_HASTE: Final = 5
 # So many strangers in one answer mean that this node knows too few.
 _STRANGERS_MIN: Final = 8
 # This node and another one.
@@ -101,6 +103,9 @@ class Repair:
         catches_up = self._silences < _SILENCES_MAX and not self._waits
         if meant or catches_up or entry is None or not entry.living:
             effects += self._begin(node, now)
+        if meant and entry is not None and entry.mark is MemberState.DEAD:
+            # The dead live: a split is over. The sooner the next of them is found, the sooner all are.
+            self._round_at = min(self._round_at, now + self._config.repair_s / _HASTE)
         if math.isinf(self._round_at):
             self._round_at = now + self._config.repair_s * self._rng.uniform(0.5, 1.0)
         return effects

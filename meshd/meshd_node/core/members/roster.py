@@ -19,17 +19,22 @@ from meshd_protocol.records import Slot, Version
 # Leases are looked at ten times while one lasts: that is how exactly they end.
 _SWEEPS_PER_LEASE: Final = 10
 
+# Refreshes come after 0.9 to 1.1 of their time, and travel for some seconds.
+_EARLY: Final = 0.75
+
 
 class News(Struct, frozen=True, gc=False):
     """What an accepted state changed.
 
     `urgent`: it is a join, a restart, a refutation, another phase, other addresses: anything but a refresh. `newest`:
-    no slot of its publisher had a version as new, so it refutes whatever was said of it.
+    no slot of its publisher had a version as new, so it refutes whatever was said of it. `revived`: its publisher had
+    been held for dead.
     """
 
     entry: Entry
     urgent: bool
     newest: bool
+    revived: bool
     effects: list[Effect]
 
 
@@ -109,12 +114,14 @@ class Roster:
         early = False
         if version > newest:
             # Before its time: something happened, be it only that somebody suspects it whom we have not heard.
-            early = now - entry.heard_at < self.refresh_s() / 2
+            early = now - entry.heard_at < _EARLY * self.refresh_s()
             entry.heard_at = now
         if version > entry.marked:
             entry.mark = MemberState.ALIVE
         urgent = early or state.state.slot is Slot.CORE or held is None or restarted or entry.state is not before
-        return News(entry, urgent, version > newest, self._settle(entry, before, living, now, changed=changed))
+        revived = before is MemberState.DEAD and entry.living
+        effects = self._settle(entry, before, living, now, changed=changed)
+        return News(entry, urgent, version > newest, revived, effects)
 
     def _admit(self, state: VerifiedState, now: float) -> News | None:
         if state.state.slot is not Slot.CORE or not self._make_room():
@@ -125,7 +132,7 @@ class Roster:
         self.shelves.add(entry)
         if math.isinf(self._sweep_at):
             self._sweep_at = now + self._lease_s() / _SWEEPS_PER_LEASE
-        return News(entry, True, True, self._settle(entry, MemberState.DEAD, False, now, changed=True))
+        return News(entry, True, True, False, self._settle(entry, MemberState.DEAD, False, now, changed=True))
 
     # --- what its observers say -----------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What is passed on to neighbours, in two lanes: what is urgent five times a second, refreshed offers once.
+"""What is passed on to peers, in two lanes: what is urgent five times a second, refreshed offers once.
 
 A node passes a record on whole at first, then by its digest, and whoever lacks it asks. Its publisher gives it whole
 to several neighbours. Load is never told: it rides on the answers to probes.
@@ -6,7 +6,7 @@ to several neighbours. Load is never told: it rides on the answers to probes.
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from itertools import chain
 from typing import Final, TypeAlias
 
@@ -123,12 +123,12 @@ class Rumours:
 
     # --- time -----------------------------------------------------------------------------------------------------
 
-    def tick(self, now: float, neighbours: Sequence[NodeId]) -> list[Effect]:
-        """Pass on what is due, to a few neighbours. What nobody can hear waits."""
-        if not neighbours or now < self.next_at():
+    def tick(self, now: float, hearers: Mapping[NodeId, None]) -> list[Effect]:
+        """Pass on what is due, to a few of those who can hear it. What nobody can hear waits."""
+        if not hearers or now < self.next_at():
             return []
         spread = self._spread()
-        targets = self._targets(neighbours)
+        targets = self._targets(hearers)
         parcels = [Parcel(target, _URGENT_FACTOR * self._config.rumour_bytes) for target in targets]
         due: list[Lane[tuple[NodeId, Slot]] | Lane[tuple[NodeId, str]]] = []
         if self._hurries() and now >= self._urgent_at:
@@ -163,18 +163,18 @@ class Rumours:
         if not self._claims:
             self._accusers.clear()
 
-    def _targets(self, neighbours: Sequence[NodeId]) -> list[NodeId]:
+    def _targets(self, hearers: Mapping[NodeId, None]) -> list[NodeId]:
         """The next few, each once before any of them again, in another order each time."""
-        targets: list[NodeId] = []
-        here = set(neighbours)
-        while len(targets) < min(self._config.fanout, len(here)):
+        targets: dict[NodeId, None] = {}
+        wanted = min(self._config.fanout, len(hearers))
+        while len(targets) < wanted:
             if not self._turn:
-                self._turn = [node for node in neighbours if node not in targets]
+                self._turn = [node for node in hearers if node not in targets]
                 self._rng.shuffle(self._turn)
             node = self._turn.pop()
-            if node in here and node not in targets:
-                targets.append(node)
-        return targets
+            if node in hearers:
+                targets[node] = None
+        return list(targets)
 
     def _hurries(self) -> bool:
         return bool(self._urgent or self._claims or self._revocations)

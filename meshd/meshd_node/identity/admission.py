@@ -17,9 +17,7 @@ class Relay:
 
     def unreachable(self) -> SignRefusal:
         """The answer if the issuer's node can not be asked: the joiner tries its next seed."""
-        return refusal(
-            SignRefusalCode.ISSUER_UNREACHABLE, "the node that made this token is not reachable from here: is it up?"
-        )
+        return refusal(SignRefusalCode.ISSUER_UNREACHABLE, "the issuer's node is not reachable from here: is it up?")
 
 
 class Admission:

@@ -9,21 +9,21 @@ from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.links import Links
-from meshd_protocol.certificates import Invited
+from meshd_protocol.certificates import Certified, Invited
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.messages.peer import SignGrant, SignRefusal, SignRequest
 
 # Requests on their way to other issuers; the transport bounds how many joiners are served at a time to fewer.
-_RELAYED_MAX: Final = 256
+_ASKED_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Relayed:
-    """A joiner's request that another node answers."""
+class _Asked:
+    """A request that another node answers: a joiner's, or this node's own. `lost` is the answer if it goes away."""
 
     issuer: NodeId
-    relay: Relay
+    lost: SignRefusal
     reply: Callable[[Message], None]
 
 
@@ -34,7 +34,7 @@ class AdmissionService:
         self._admission = admission
         self._links = links
         self._seams = seams
-        self._relayed: dict[int, _Relayed] = {}
+        self._asked: dict[int, _Asked] = {}
         self._streams = 0
 
     def invited(self, invited: Invited, request: SignRequest, reply: Callable[[Message], None]) -> None:
@@ -44,29 +44,39 @@ class AdmissionService:
             log.info("joiner_answered", granted=isinstance(answer, SignGrant), operator=invited.operator)
             reply(answer)
             return
-        link = self._links.link(answer.issuer)
-        if link is None or len(self._relayed) >= _RELAYED_MAX:
-            reply(answer.unreachable())
-            return
-        self._streams += 1
-        self._relayed[self._streams] = _Relayed(answer.issuer, answer, reply)
-        link.send(answer.request, self._streams)
+        self._ask(answer, reply)
 
     def message(self, link: Link, message: SignRequest | SignGrant | SignRefusal, stream: int) -> None:
         """A node asks for itself or a joiner, or answers what was relayed to it."""
         if isinstance(message, SignRequest):
             link.send(self._admission.answer_node(link.peer, message, self._seams.wall()), stream)
             return
-        relayed = self._relayed.get(stream)
+        asked = self._asked.get(stream)
         # Another node than the one that was asked, or an answer that came twice, is ignored.
-        if relayed is not None and relayed.issuer == link.peer.node:
-            del self._relayed[stream]
-            log.info("joiner_relayed", issuer=to_text(relayed.issuer), granted=isinstance(message, SignGrant))
-            relayed.reply(message)
+        if asked is not None and asked.issuer == link.peer.node:
+            del self._asked[stream]
+            log.info("issuer_answered", issuer=to_text(asked.issuer), granted=isinstance(message, SignGrant))
+            asked.reply(message)
 
     def link_down(self, link: Link) -> None:
         """The issuers behind this session will not answer any more."""
-        gone = [stream for stream, relayed in self._relayed.items() if relayed.issuer == link.peer.node]
+        gone = [stream for stream, asked in self._asked.items() if asked.issuer == link.peer.node]
         for stream in gone:
-            relayed = self._relayed.pop(stream)
-            relayed.reply(relayed.relay.unreachable())
+            asked = self._asked.pop(stream)
+            asked.reply(asked.lost)
+
+    def renew(self, me: Certified, issuer: NodeId, request: bytes, reply: Callable[[Message], None]) -> None:
+        """Ask an issuer, which may be this node itself, to renew this node's certificate."""
+        if issuer == me.node:
+            reply(self._admission.answer_node(me, SignRequest(request), self._seams.wall()))
+        else:
+            self._ask(Relay(issuer, SignRequest(request)), reply)
+
+    def _ask(self, relay: Relay, reply: Callable[[Message], None]) -> None:
+        link = self._links.link(relay.issuer)
+        if link is None or len(self._asked) >= _ASKED_MAX:
+            reply(relay.unreachable())
+            return
+        self._streams += 1
+        self._asked[self._streams] = _Asked(relay.issuer, relay.unreachable(), reply)
+        link.send(relay.request, self._streams)

@@ -11,8 +11,8 @@ from typing import Any, Final, TypeAlias
 # What happens, and to what. `Any`: the heap does not care, and the pair is made in one place by whoever knows both.
 Action: TypeAlias = Callable[[Any], None]
 
-# Times that machines wish for are rounded up to 1/2**20 s: libraries for logarithms differ in the last bit from machine to
-# machine, and one bit would be another run.
+# Times that machines wish for are rounded up to 1/2**20 s: libraries for logarithms differ in the last bit, and one bit
+# would be another run.
 _GRAIN: Final = float(1 << 20)
 
 

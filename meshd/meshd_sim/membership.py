@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol, assert_never
 
-from meshd_node.core.members.machine import Membership
-
 from meshd_node.core.members.effects import (
     Dial,
     Drop,
@@ -35,6 +33,7 @@ from meshd_node.core.members.events import (
     VerifiedRevocation,
     VerifiedState,
 )
+from meshd_node.core.members.machine import Membership
 from meshd_node.core.members.seeds import Seeds
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId
@@ -115,7 +114,7 @@ class MembershipHost:
         self._alarm = process.alarm(self._tick)
         self._seeds_alarm = process.alarm(self._try_seeds)
         process.add(self, MEMBERSHIP_MESSAGES)
-        process.refuse(machine.revoked)
+        process.refuse(self._refuses)
 
     def start(self, who: Self) -> None:
         """Say who this is, and begin to look for others."""
@@ -205,11 +204,17 @@ class MembershipHost:
         self._revocations.update((signed.body, None) for signed in unknown)
         return [self._notary.verify_revocation(signed) for signed in unknown]
 
+    def _refuses(self, node: NodeId) -> bool:
+        """As the transport does: by the certificate, though nobody told yet who this is."""
+        return self.machine.holds_revocation(node, self._notary.certified(node).operator)
+
     def _keep(self, revocations: list[VerifiedRevocation]) -> None:
         """Know them after the next start, too."""
         held = self._disk.read("revocations")
         self._disk.write("revocations", (*(held if isinstance(held, tuple) else ()), *revocations))
         self._disk.sync()
+        for each in revocations:
+            self._process.after(0.0, partial(self._process.hang_up, NodeId(each.revocation.node)))
         self._watch.revoked(self._node, revocations)
 
     def _new_states(

@@ -1,5 +1,8 @@
 """Invariants 10, 11 and 16: once it is quiet all see the same, the living alive and the gone gone, and stop talking."""
 
+from collections import deque
+from typing import Final
+
 from meshd_node.core.members.effects import Member, MemberState
 from meshd_node.core.members.events import VerifiedState
 from meshd_protocol.ids import NodeId
@@ -8,6 +11,8 @@ from meshd_sim.checkers.watch import Checker
 from meshd_sim.membership import LIVING
 from meshd_sim.world import Node, World
 
+_REMEMBERED: Final = 64
+
 
 class Views(Checker):
     """Compares what each sees with what is."""
@@ -15,12 +20,13 @@ class Views(Checker):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.changed_at = 0.0
-        # Since when each version is the newest of its slot.
-        self._said: dict[tuple[NodeId, Slot], tuple[Version, float]] = {}
+        # When each version was said, of each slot the newest last; the oldest are forgotten.
+        self._said: dict[tuple[NodeId, Slot], deque[tuple[Version, float]]] = {}
 
     def published(self, node: NodeId, state: VerifiedState) -> None:
         """A node said something of itself."""
-        self._said[node, state.state.slot] = (state.state.version, self.world.now)
+        said = self._said.setdefault((node, state.state.slot), deque(maxlen=_REMEMBERED))
+        said.append((state.state.version, self.world.now))
 
     def changed(self, node: NodeId, member: Member) -> None:
         """A node sees a member differently."""
@@ -28,31 +34,34 @@ class Views(Checker):
         if not observer.lies and not observer.revoked:
             self.changed_at = self.world.now
 
-    def unsettled(self, fresh_s: float) -> str:
+    def unsettled(self, fresh_s: float, *, doubts: bool) -> str:
         """Some difference between what a node sees and what is, "" if there is none.
 
-        What was said within the last `fresh_s` need not have reached everybody.
+        What was said within the last `fresh_s` need not have reached everybody. With `doubts` a suspect is no
+        difference: liars make some again and again.
         """
+        alive = LIVING if doubts else frozenset({MemberState.ALIVE})
         for node in self.world.honest():
             for other in self.world.nodes.values():
-                wrong = "" if other.lies or other.revoked else self._wrong(node, other, fresh_s)
+                wrong = "" if other.lies or other.revoked else self._wrong(node, other, alive, fresh_s)
                 if wrong:
                     return f"{node.name} {wrong}"
         return ""
 
-    def _wrong(self, node: Node, other: Node, fresh_s: float) -> str:
+    def _wrong(self, node: Node, other: Node, alive: frozenset[MemberState], fresh_s: float) -> str:
         assert node.host is not None, "it runs"
         machine = node.host.machine
         member = machine.member(other.node)
         if not other.running or other.phase is not other.phase.ALIVE:
             gone = member is None or member.state not in LIVING
             return "" if gone else f"sees {other.name} {_state(member)}, which is gone"
-        if member is None or member.state is not MemberState.ALIVE:
+        if member is None or member.state not in alive:
             return f"sees {other.name} {_state(member)}, which lives"
         for slot in Slot:
-            version, since = self._said[other.node, slot]
-            if machine.version(other.node, slot) != version and since < self.world.now - fresh_s:
-                return f"has no newest {slot.name.lower()} of {other.name}"
+            held = machine.version(other.node, slot)
+            old = [version for version, at in self._said[other.node, slot] if at < self.world.now - fresh_s]
+            if old and (held is None or held < old[-1]):
+                return f"has no {slot.name.lower()} of {other.name} that is less than {fresh_s:.0f} s old"
         return ""
 
 

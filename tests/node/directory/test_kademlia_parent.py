@@ -221,12 +221,15 @@ def test_parent_reads_a_clock_of_its_own_and_child_none(monkeypatch: pytest.Monk
 # --- the heap of a lookup -----------------------------------------------------------------------------------------
 
 
-def test_parents_heap_keeps_all_that_it_is_told_and_childs_only_what_is_nearer() -> None:
+def test_parents_heap_keeps_all_that_it_is_told_and_childs_nothing_behind_those_that_answered() -> None:
     """A liar that names ever more contacts would have all of them kept, and looked through for each further one."""
-    parent, child = NodeHeap(Node(ME), 20), Shortlist(Node(ME), 20)
+    parent, child = NodeHeap(Node(ME), 20), Shortlist(Node(ME), 20, 20)
     for number in range(1, 1_000):
         parent.push(Node(place(number)))
-        child.offer(Candidate(known(number).contact, 1))
+        candidate = Candidate(known(number).contact, 1)
+        child.offer(candidate)
+        if number <= 20:
+            child.answered(candidate)
 
     assert len(parent.heap) == 999
     assert len(child.heap) == 20
@@ -235,7 +238,7 @@ def test_parents_heap_keeps_all_that_it_is_told_and_childs_only_what_is_nearer()
 
 def test_what_was_behind_moves_up_when_a_candidate_goes() -> None:
     """The parent's heap does so, too; the child's memory of its last answer must not forget it."""
-    child = Shortlist(Node(ME), 2)
+    child = Shortlist(Node(ME), 2, 2)
     for number in (3, 2, 1):
         child.offer(Candidate(known(number).contact, 1))
     before = [candidate.long_id for candidate in child.nearest()]

@@ -34,6 +34,8 @@ class DirectoryConfig:
     # An answer that comes within this still counts, and shows that its sender lives.
     answer_s: float = 3.0
     lookup_s: float = 10.0
+    # A read that is in a hurry is content with what so many nodes gave it: one alone may hand out what is outdated.
+    voices: int = 3
     # On each path; a lookup among 5,000 honest nodes asks about 30.
     questions_max: int = 64
     # Whoever hinted at so many contacts that did not answer, and at less than a third as many that did, made them up.
@@ -53,8 +55,8 @@ class DirectoryConfig:
     republish_s: float = 2 * 3_600.0
     # When nobody else took a copy.
     retry_s: float = 30.0
-    # A node that starts looks around and publishes after this time, and again when its table has doubled, so that other
-    # nodes are nearest now; each times a random 0.5 to 1, since those of one mesh often start together.
+    # A node that starts looks around and publishes after this time, and again when its table has grown much, so that
+    # other nodes are nearest now; each times a random 0.5 to 1, since those of one mesh often start together.
     settle_s: float = 15.0
     own_max: int = 1_024
 

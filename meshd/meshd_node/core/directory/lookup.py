@@ -1,11 +1,12 @@
 """One lookup: asks ever nearer nodes about one place, on paths that share no node, within hard bounds.
 
 It sends nothing itself: `ask` says whom to ask now, and it is told of answers and failures. All that others name is a
-hint: taken only if it is nearer than what is there, never believed before it answered, held against whoever named it.
+hint: taken only if it is nearer than what has answered, believed when it answers, held against whoever named it.
 """
 
 from collections.abc import Container, Iterable, Sequence
 from heapq import merge
+from typing import Final
 
 from kademlia.node import Node
 
@@ -14,6 +15,9 @@ from meshd_node.core.directory.hearsay import Hearsay
 from meshd_node.core.directory.shortlist import Candidate, Shortlist, Stage
 from meshd_protocol.ids import Key, NodeId
 from meshd_protocol.messages.directory import Contact
+
+# A path looks at so many times k candidates: behind those that two liars named there are others still.
+_SEEN: Final = 3
 
 
 class Lookup:
@@ -28,7 +32,9 @@ class Lookup:
         self._config = config
         self._ends_at = now + config.lookup_s
         self._place = Node(target)
-        self._paths = [Shortlist(self._place, config.k) for _ in range(max(1, min(paths, len(start))))]
+        self._paths = [
+            Shortlist(self._place, config.k, _SEEN * config.k) for _ in range(max(1, min(paths, len(start))))
+        ]
         self._asked = [0] * len(self._paths)
         alone = len(self._paths) == 1
         self._alpha = config.alpha if alone else config.path_alpha
@@ -87,12 +93,10 @@ class Lookup:
         candidate = self._candidates.get(node)
         if candidate is None or candidate.stage not in (Stage.ASKED, Stage.LATE) or node in self.liars:
             return
-        if candidate.stage is Stage.LATE:
-            self._hearsay.excused(candidate.hinters)
-        self._hearsay.proved(candidate.hinters)
+        self._hearsay.answered(candidate.hinters, late=candidate.stage is Stage.LATE)
         candidate.stage = Stage.ANSWERED
         self._flying.pop(node, None)
-        self._paths[candidate.path].offer(candidate)
+        self._paths[candidate.path].answered(candidate)
         for hint in hints:
             if hint.node != self._me and hint.node not in distrusted and hint.node not in self.liars:
                 self._heard(candidate, hint)
@@ -101,32 +105,49 @@ class Lookup:
         """A node can not be reached, or what it said is worth nothing."""
         candidate = self._candidates.get(node)
         if candidate is not None and candidate.stage is not Stage.FAILED:
-            missed_already = candidate.stage is Stage.LATE
+            was_asked = candidate.stage is Stage.ASKED
             candidate.stage = Stage.FAILED
             self._drop(candidate)
-            if not missed_already:
+            if was_asked:
                 self._blame(candidate)
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _ask_on(self, number: int, now: float) -> list[Contact]:
         """Fill one path's share of questions; one that was hedged holds no share any more."""
-        nearest = self._paths[number].nearest()[: self._width]
+        nearest = self._nearest(number)
         share = self._alpha - sum(
             candidate.stage is Stage.ASKED and now < candidate.asked_at + self._config.hedge_s for candidate in nearest
         )
         share = min(share, self._config.questions_max - self._asked[number])
-        asked = [candidate for candidate in nearest if candidate.stage is Stage.HEARD][: max(0, share)]
-        for candidate in asked:
-            candidate.stage, candidate.path, candidate.asked_at = Stage.ASKED, number, now
-            self._flying[NodeId(candidate.id)] = candidate
+        asked: list[Candidate] = []
+        for candidate in nearest:
+            if len(asked) >= share:
+                break
+            if candidate.stage is Stage.HEARD and not self._hearsay.is_doubtful(candidate.hinters):
+                candidate.stage, candidate.path, candidate.asked_at = Stage.ASKED, number, now
+                self._flying[NodeId(candidate.id)] = candidate
+                self._hearsay.asked(candidate.hinters)
+                asked.append(candidate)
         self._asked[number] += len(asked)
-        if asked and len(self._paths) > 1:
-            ids = [candidate.id for candidate in asked]
-            for other, path in enumerate(self._paths):
-                if other != number:
-                    path.remove(ids)
+        self._claim(number, asked)
         return [candidate.contact for candidate in asked]
+
+    def _claim(self, number: int, asked: list[Candidate]) -> None:
+        ids = [candidate.id for candidate in asked]
+        for other, path in enumerate(self._paths):
+            if other != number:
+                path.remove(ids)
+
+    def _nearest(self, number: int) -> list[Candidate]:
+        """The nearest of one path; those that have to wait stand aside, and what is behind them moves up."""
+        certain: list[Candidate] = []
+        for candidate in self._paths[number].nearest():
+            if candidate.stage is not Stage.HEARD or not self._hearsay.is_doubtful(candidate.hinters):
+                certain.append(candidate)
+                if len(certain) >= self._width:
+                    break
+        return certain
 
     def _pass_over_late(self, now: float) -> None:
         late = [flying for flying in self._flying.values() if now >= flying.asked_at + self._config.late_s]
@@ -137,7 +158,7 @@ class Lookup:
 
     def _exhausted(self, number: int) -> bool:
         waits_for = (Stage.ASKED,) if self._asked[number] >= self._config.questions_max else (Stage.ASKED, Stage.HEARD)
-        return not any(candidate.stage in waits_for for candidate in self._paths[number].nearest()[: self._width])
+        return not any(candidate.stage in waits_for for candidate in self._nearest(number))
 
     def _answerers(self) -> list[Candidate]:
         everywhere = merge(*(path.nearest() for path in self._paths), key=self._place.distance_to)

@@ -196,10 +196,11 @@ class Directory:
 
     def _look_up_records(self, event: LookUpRecords, now: float) -> list[Effect]:
         keys = [record_key(event.kind, salt, event.name) for salt in range(event.kind.salts)]
-        search = Search(event.search, deque(keys), now, for_records=True, thorough=event.thorough)
+        voices = self._config.voices
+        search = Search(event.search, deque(keys), now, for_records=True, voices=voices, thorough=event.thorough)
         self._storage.expire(now)
-        for key in keys:
-            search.take(self._storage.under(key), 0)
+        # All salts of what is held here are one voice.
+        search.take([record for key in keys for record in self._storage.under(key)], 0)
         return self._begin(search)
 
     def _begin(self, search: Search) -> list[Effect]:
@@ -216,7 +217,6 @@ class Directory:
         if search.placing is not None:
             return self._store(search.placing, search.answerers(), now)
         if search.around:
-            self._look_into(self._table.roomy(self._rng), now)
             self._publications.hurry(now)
             return self._publish_due(now)
         if search.background:

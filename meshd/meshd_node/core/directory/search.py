@@ -22,6 +22,8 @@ class Search:
     keys: deque[Key]
     began_at: float
     for_records: bool = False
+    # Enough nodes that gave records; a thorough search hears all.
+    voices: int = 1
     thorough: bool = False
     # It looks around this node itself.
     around: bool = False
@@ -32,13 +34,17 @@ class Search:
     lookups: list[Lookup] = field(default_factory=list)
     found: dict[NodeId, VerifiedRecord] = field(default_factory=dict)
     found_at_hops: int = 0
+    heard: int = 0
     questions: int = 0
     # When to look at it though nothing is heard; at once whenever something was.
     due_at: float = -math.inf
 
     def take(self, records: Sequence[VerifiedRecord], hops: int) -> None:
-        """Keep the best record of each publisher."""
-        if records and not self.found:
+        """Hear what one node gave: keep the best record of each publisher."""
+        if not records:
+            return
+        self.heard += 1
+        if not self.found:
             self.found_at_hops = hops
         for record in records:
             publisher = NodeId(record.record.publisher)
@@ -48,7 +54,7 @@ class Search:
 
     def satisfied(self) -> bool:
         """Whether nothing more has to be asked."""
-        return bool(self.found) and not self.thorough
+        return self.heard >= self.voices and not self.thorough
 
     def next_keys(self) -> list[Key]:
         """The places to look at now: all, or the next one if the last one gave nothing."""
@@ -56,7 +62,7 @@ class Search:
             keys = list(self.keys)
             self.keys.clear()
             return keys
-        return [self.keys.popleft()] if self.keys else []
+        return [self.keys.popleft()] if self.keys and not (self.lookups and self.found) else []
 
     def answerers(self) -> list[Contact]:
         """The nodes nearest to the last place that answered."""

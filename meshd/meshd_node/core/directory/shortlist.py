@@ -1,5 +1,6 @@
 """What one path of a lookup may still ask: the package's heap of nodes by distance, with members found by their id."""
 
+from bisect import insort
 from collections.abc import Collection
 from enum import Enum
 
@@ -40,34 +41,44 @@ class Shortlist(NodeHeap):  # type: ignore[misc]
     knows its ids, and what it said last.
     """
 
-    def __init__(self, target: Node, maxsize: int) -> None:
+    def __init__(self, target: Node, k: int, maxsize: int) -> None:
         super().__init__(target, maxsize)
+        self._k = k
         self._ids: set[bytes] = set()
         self._nearest: list[Candidate] | None = []
+        # How far those are that answered, in order.
+        self._answered: list[int] = []
 
     def __contains__(self, node: object) -> bool:
         return isinstance(node, Candidate) and node.id in self._ids
 
     def offer(self, candidate: Candidate) -> bool:
-        """Take a candidate in, if it is nearer than the last of the nearest `maxsize`, or there are fewer."""
+        """Take a candidate in, unless `k` nearer ones have answered: what only was heard of bars nobody."""
         if candidate.id in self._ids:
             return True
-        nearest = self.nearest()
-        place = self.node.long_id
-        if len(nearest) >= self.maxsize and candidate.long_id ^ place >= nearest[-1].long_id ^ place:
+        distance: int = candidate.long_id ^ self.node.long_id
+        if len(self._answered) >= self._k and distance > self._answered[self._k - 1]:
             return False
         self.push(candidate)
         self._ids.add(candidate.id)
         self._nearest = None
         return True
 
+    def answered(self, candidate: Candidate) -> None:
+        """Count a candidate as one that exists; take it in again if it was given up."""
+        if self.offer(candidate):
+            insort(self._answered, candidate.long_id ^ self.node.long_id)
+
     def remove(self, peers: Collection[bytes]) -> None:
         """Take candidates out by id; those behind them move up."""
         gone = self._ids.intersection(peers)
-        if gone:
-            super().remove(gone)
-            self._ids -= gone
-            self._nearest = None
+        if not gone:
+            return
+        distances = {int.from_bytes(peer, "big") ^ self.node.long_id for peer in gone}
+        self._answered = [distance for distance in self._answered if distance not in distances]
+        super().remove(gone)
+        self._ids -= gone
+        self._nearest = None
 
     def nearest(self) -> list[Candidate]:
         """The nearest `maxsize`, the nearest first."""

@@ -161,11 +161,6 @@ class Table(RoutingTable):  # type: ignore[misc]
         """When `lonely` has something to give."""
         return min(bucket.last_updated for bucket in self.buckets) + self._config.refresh_s
 
-    def roomy(self, rng: random.Random) -> list[Key]:
-        """A random place in each bucket that has room, but for this node's own surroundings."""
-        others = (bucket for bucket in self.buckets if not bucket.has_in_range(self.node))
-        return [bucket.random_place(rng) for bucket in others if len(bucket) < self.ksize]
-
     # --- what the parent has otherwise ----------------------------------------------------------------------------
 
     def get_bucket_for(self, node: Node) -> int:

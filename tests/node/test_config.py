@@ -5,7 +5,7 @@ import pytest
 
 from meshd_node.addresses import complete_address
 from meshd_node.config import LendConfig, ListenConfig, LogConfig, NodeConfig, load, render
-from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.members.config import MembershipConfig
 from meshd_node.errors import ConfigError
 from meshd_node.places import node_folder, socket_path
 
@@ -35,10 +35,10 @@ def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
 
 
 def test_a_file_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
-    config = load(written(tmp_path, 'seeds = ["a"]\n[listen]\nport = 9\n[membership]\nexchange_s = 3'), PLACED)
+    config = load(written(tmp_path, 'seeds = ["a"]\n[listen]\nport = 9\n[membership]\nrepair_s = 3'), PLACED)
 
     assert config == NodeConfig(
-        socket=SOCKET, seeds=("a:7423",), listen=ListenConfig(port=9), membership=MembershipConfig(exchange_s=3.0)
+        socket=SOCKET, seeds=("a:7423",), listen=ListenConfig(port=9), membership=MembershipConfig(repair_s=3.0)
     )
 
 
@@ -70,7 +70,7 @@ def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> Non
         ("[lend]\nmemory_mib = -1", "lend.memory_mib must be 0 or above"),
         ("[log]\nlevel = 'loud'", "log.level must be one of debug, info, warning, error, not 'loud'"),
         ("[log]\njson = 1", "log.json must be true or false"),
-        ("[membership]\nexchange_s = 0", "membership.exchange_s must be above 0"),
+        ("[membership]\nrepair_s = 0", "membership.repair_s must be above 0"),
         ("[executor]\nwindow_ms = 0", "executor.window_ms"),
         ("x = ", "is not TOML"),
         ("a = " + "[" * 100_000, "is not TOML"),
@@ -109,7 +109,7 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
             listen=ListenConfig(host="::", port=0, advertise=("x:1",)),
             lend=LendConfig(slots=2, memory_mib=100),
             log=LogConfig(level="debug", json=True),
-            membership=MembershipConfig(dials_max=3, exchange_s=0.5),
+            membership=MembershipConfig(dials_max=3, repair_s=0.5),
         ),
     ],
 )
@@ -134,7 +134,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
         "MESHD_LOG_JSON": "1",
         "MESHD_SEEDS": "a, b:2,",
         "MESHD_LEND_SLOTS": "3",
-        "MESHD_MEMBERSHIP_DEAD_AFTER_S": "2.5",
+        "MESHD_MEMBERSHIP_REFUSED_S": "2.5",
         "MESHD_DIR": "/elsewhere",
         "PATH": "/bin",
     }
@@ -142,7 +142,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 
     assert config.listen == ListenConfig(host="::1", port=10, advertise=("x:1",))
     assert config.log == LogConfig(level="debug", json=True)
-    assert (config.seeds, config.lend.slots, config.membership.dead_after_s) == (("a:7423", "b:2"), 3, 2.5)
+    assert (config.seeds, config.lend.slots, config.membership.refused_s) == (("a:7423", "b:2"), 3, 2.5)
 
 
 def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:

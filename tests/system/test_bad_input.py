@@ -51,6 +51,24 @@ from meshd_protocol.messages.local import (
     SubmitUnits,
     Welcome,
 )
+from meshd_protocol.messages.membership import (
+    DIGEST_ENTRY_BYTES,
+    HANDLE_BYTES,
+    SUMMARY_HASH_BYTES,
+    BucketDigests,
+    Load,
+    Probe,
+    ProbeAck,
+    ProbeReport,
+    ProbeRequest,
+    Rumours,
+    SignedClaim,
+    SignedRevocation,
+    SignedState,
+    States,
+    StateWants,
+    Summary,
+)
 from meshd_protocol.messages.peer import (
     PEER,
     AttemptsEnded,
@@ -66,16 +84,12 @@ from meshd_protocol.messages.peer import (
     Pong,
     Recall,
     ResultBatch,
-    SignedState,
     SignRequest,
     Slice,
-    StateDigests,
-    States,
-    StateWants,
     TrancheOpen,
     WantBulk,
 )
-from meshd_protocol.records import Manifest, Needs, Policy, Tranche, encode_record
+from meshd_protocol.records import Manifest, Needs, Policy, Tranche, Version, encode_record
 from meshd_protocol.signing import Domain, Signed, sign
 
 SEEDS = 150
@@ -342,9 +356,20 @@ def _peer_message(rng: random.Random) -> Message:
             Pong(),
             WantBulk(),
             SignRequest(rng.randbytes(200), rng.choice([b"", rng.randbytes(100)])),
-            StateDigests([]),
-            StateWants([(bytes(ID_BYTES), rng.choice([1, 2])) for _ in range(rng.randrange(128))]),
-            States([SignedState(rng.randbytes(rng.randrange(100)), rng.randbytes(64))]),
+            Probe(rng.randrange(1 << 32), rng.choice([None, Version(rng.randrange(1 << 32), rng.randrange(1 << 32))])),
+            ProbeAck(rng.randrange(1 << 32), Load(1, 2)),
+            ProbeRequest(rng.randrange(1 << 32), rng.randbytes(ID_BYTES)),
+            ProbeReport(rng.randrange(1 << 32), True),
+            Rumours(
+                [SignedRevocation(rng.randbytes(rng.randrange(100)), rng.randbytes(64), b"")],
+                [SignedClaim(rng.randbytes(rng.randrange(100)), rng.randbytes(64))],
+                [SignedState(rng.randbytes(rng.randrange(100)), rng.randbytes(64))],
+                rng.randbytes(DIGEST_ENTRY_BYTES * rng.randrange(100)),
+            ),
+            StateWants(rng.randbytes(HANDLE_BYTES * rng.randrange(100))),
+            States([SignedState(rng.randbytes(rng.randrange(100)), rng.randbytes(64))], []),
+            Summary(rng.randbytes(SUMMARY_HASH_BYTES << rng.randrange(9))),
+            BucketDigests(64, bytes(rng.sample(range(64), 3)), rng.randbytes(DIGEST_ENTRY_BYTES * rng.randrange(100))),
             JobOpen(signed),
             FunctionData(job, rng.randbytes(rng.randrange(1_000))),
             TrancheOpen(job, signed),

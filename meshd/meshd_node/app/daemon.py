@@ -11,7 +11,9 @@ from meshd_node.app.outside import Outside
 from meshd_node.capacity.measure import make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
 from meshd_node.core.executor.machine import Executor
-from meshd_node.core.membership.effects import MemberState
+from meshd_node.core.members.effects import MemberState
+from meshd_node.core.members.machine import Membership
+from meshd_node.core.members.seeds import Seeds
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.reach import Reach
 from meshd_node.exec.pool import WorkerPool
@@ -33,13 +35,13 @@ from meshd_node.services.local.answers import Answers
 from meshd_node.services.local.commands import Commands
 from meshd_node.services.local.server import LocalServer
 from meshd_node.services.lookup.service import Lookup
-from meshd_node.services.membership import MembershipService, MembershipSetup
+from meshd_node.services.members.service import MembershipService, MembershipSetup
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
 from meshd_node.services.revocations import NodeRevoked, RevocationService
 from meshd_node.services.router import Router
 from meshd_protocol.certificates import Role, verify_node_chain
-from meshd_protocol.records import CageLevel, Core, Phase, Revocation
+from meshd_protocol.records import CageLevel, Core, Offer, Phase, Revocation
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
 WORKER_MODULE: Final = "meshd_node.exec.worker"
@@ -76,16 +78,14 @@ class Daemon:
         self._ended_by: Revocation | None = None
 
         self._acquaintances = Acquaintances(folder.acquaintances_file)
-        outside, outflow = Outside(), Outflow()
-        self._outflow = outflow
+        seeds = tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds)))
+        outflow = self._outflow = Outflow()
+        self._revocations = RevocationService(me, folder, identity.credentials.root_key, seams)
+        outside = Outside(self._revocations, outflow)
         self._membership = MembershipService(
-            MembershipSetup(
-                certified=me,
-                root_key=identity.credentials.root_key,
-                boot_epoch=folder.next_epoch(),
-                seeds=tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds, *self._acquaintances.read()))),
-                config=config.membership,
-            ),
+            Membership(me.node, seams.rng, config.membership),
+            Seeds(tuple(dict.fromkeys((*seeds, *self._acquaintances.read()))), seams.rng, config.membership),
+            MembershipSetup(certified=me, root_key=identity.credentials.root_key, boot_epoch=folder.next_epoch()),
             outside,
             seams,
         )
@@ -97,7 +97,6 @@ class Daemon:
         self._workers = WorkerPool(self._execution, self._execution.functions.get, worker_module=worker_module)
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
         self._execution.connect(self._workers, self._jobs, self._draining.idle)
-        self._revocations = RevocationService(me, folder, identity.credentials.root_key, seams)
         self._executors = Executors(
             me, self._membership, self._jobs, Reach(seams.rng, config.owner), outside, seams, outflow
         )
@@ -111,16 +110,16 @@ class Daemon:
             self._membership,
             outside,
             seams,
-            seeds=tuple(dict.fromkeys((*config.seeds, *identity.facts.seeds))),
+            seeds=seeds,
             listening=lambda: self._net.bound,
         )
         router = Router(
             self._membership, self._jobs, self._execution, self._executors, admission, self._netcheck, outflow
         )
         self._net = Pool(router, identity.credentials, config.net, seams, self._revocations)
-        outside.connect(self._net, self._executors, outflow)
+        outside.connect(self._net, self._executors, self._execution)
         outflow.connect(self._net.flush)
-        self._revocations.connect(lambda revocations: None, lambda revocations: self._net.drop_revoked(), self._end)
+        self._revocations.connect(self._membership.revoke, lambda revocations: self._net.drop_revoked(), self._end)
         answers = Answers(
             me,
             identity.facts.mesh_name,
@@ -154,13 +153,14 @@ class Daemon:
                 await transport.start(self._net.run)
                 self._introduce()
                 self._announce(Phase.ALIVE)
+                self._membership.revoke(self._revocations.kept)
                 await nursery.start(self._membership.run)
                 await nursery.start(self._netcheck.run)
                 self._outflow.flush()
                 on_started(self._started())
                 await stop.wait()
                 await self._draining.stop(self._config.drain_s)
-                self._announce(Phase.LEFT)
+                self._membership.leave(self._offer(Phase.LEFT))
                 self._outflow.flush()
                 # The transport's own nursery waits here until its goodbyes have left.
                 self._net.stop()
@@ -192,15 +192,16 @@ class Daemon:
 
     def _announce(self, phase: Phase) -> None:
         """Tell the mesh what this node lends."""
-        self._membership.publish(
-            make_offer(
-                self._capacity,
-                phase=phase,
-                slots=self._slots,
-                memory_bytes=self._config.lend.memory_bytes,
-                cage=CageLevel.NONE,
-                own_operator_only=True,
-            )
+        self._membership.publish(self._offer(phase))
+
+    def _offer(self, phase: Phase) -> Offer:
+        return make_offer(
+            self._capacity,
+            phase=phase,
+            slots=self._slots,
+            memory_bytes=self._config.lend.memory_bytes,
+            cage=CageLevel.NONE,
+            own_operator_only=True,
         )
 
     def _started(self) -> Started:

@@ -2,29 +2,39 @@
 
 from collections.abc import Sequence
 
-from meshd_node.core.membership.effects import Member
+from meshd_node.core.members.effects import Member, Outgoing
+from meshd_node.core.members.events import VerifiedRevocation
 from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
 from meshd_node.net.pool import Pool
+from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.outflow import Outflow
+from meshd_node.services.revocations import RevocationService
+from meshd_node.services.traffic import Traffic
+from meshd_protocol.errors import CloseCode
 from meshd_protocol.ids import NodeId
-from meshd_protocol.messages.peer import StateDigests, States, StateWants
+from meshd_protocol.messages.membership import Load
 
 
 class Outside:
-    """Connects membership to the transport and to the list of executors, which both come later than it."""
+    """Connects membership to what comes later than it: the transport, the executors, this node's own work."""
 
-    def __init__(self) -> None:
+    def __init__(self, revocations: RevocationService, outflow: Outflow) -> None:
+        self.traffic = Traffic()
+        self._revocations = revocations
+        self._outflow = outflow
         self._pool: Pool | None = None
         self._executors: Executors | None = None
-        self._outflow: Outflow | None = None
+        self._execution: ExecutionService | None = None
 
-    def connect(self, pool: Pool, executors: Executors, outflow: Outflow) -> None:
+    def connect(self, pool: Pool, executors: Executors, execution: ExecutionService) -> None:
         """Hand in what needs membership itself."""
         self._pool = pool
         self._executors = executors
-        self._outflow = outflow
+        self._execution = execution
+
+    # --- sessions -------------------------------------------------------------------------------------------------
 
     def link(self, node: NodeId) -> Link | None:
         """The session with a node, if there is one."""
@@ -43,14 +53,13 @@ class Outside:
 
     def flush(self) -> None:
         """Send what was queued."""
-        assert self._outflow is not None, "timers fire when everything is built"
         self._outflow.flush()
 
-    def send(self, node: NodeId, message: States | StateDigests | StateWants) -> None:
+    def send(self, node: NodeId, message: Outgoing) -> None:
         """Send to a peer; nothing happens if its session is gone."""
         link = self.link(node)
         if link is not None:
-            link.send(message)
+            self.traffic.sent(message, link.send(message))
 
     def dial(self, node: NodeId | None, addresses: Sequence[str]) -> None:
         """Try for a session."""
@@ -61,7 +70,24 @@ class Outside:
         for address in addresses:
             self._pool.dial_seed(address)
 
+    def drop(self, node: NodeId) -> None:
+        """End the session with a revoked node."""
+        link = self.link(node)
+        if link is not None:
+            link.close(CloseCode.REVOKED, "this node's certificate was revoked")
+
+    # --- news -----------------------------------------------------------------------------------------------------
+
     def member_changed(self, member: Member) -> None:
         """A member is new or differs from before."""
         assert self._executors is not None, "membership starts when everything is built"
         self._executors.member_changed(member)
+
+    def revoked(self, revocations: list[VerifiedRevocation]) -> None:
+        """Others told of these."""
+        self._revocations.learned(revocations)
+
+    def load(self) -> Load:
+        """How busy this node is now."""
+        assert self._execution is not None, "nobody probes before everything is built"
+        return self._execution.load()

@@ -8,13 +8,24 @@ from meshd_node.services.admission import AdmissionService
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.jobs.service import JobService
-from meshd_node.services.membership import MembershipService
+from meshd_node.services.members.service import MembershipService
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
 from meshd_protocol.certificates import Invited
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId
+from meshd_protocol.messages.membership import (
+    BucketDigests,
+    Probe,
+    ProbeAck,
+    ProbeReport,
+    ProbeRequest,
+    Rumours,
+    States,
+    StateWants,
+    Summary,
+)
 from meshd_protocol.messages.peer import (
     AttemptsEnded,
     Credit,
@@ -28,9 +39,6 @@ from meshd_protocol.messages.peer import (
     SignGrant,
     SignRefusal,
     SignRequest,
-    StateDigests,
-    States,
-    StateWants,
     TrancheOpen,
 )
 
@@ -119,7 +127,17 @@ class Router:
                 self._execution.job_open(node, message)
             case FunctionData():
                 self._execution.function_data(node, message)
-            case StateDigests() | StateWants() | States():
+            case (
+                Probe()
+                | ProbeAck()
+                | ProbeRequest()
+                | ProbeReport()
+                | Rumours()
+                | States()
+                | StateWants()
+                | Summary()
+                | BucketDigests()
+            ):
                 self._membership.message(node, message)
             case SignRequest() | SignGrant() | SignRefusal():
                 self._admission.message(link, message, stream)

@@ -71,7 +71,7 @@ class SignedRevocation(Struct, frozen=True, array_like=True, forbid_unknown_fiel
 class Probe(Message, frozen=True):
     """Answer with `ProbeAck`. `suspected`: the newest version of the receiver that somebody suspects, if any does."""
 
-    KIND = 0x23
+    KIND = 0x20
     sequence: U32
     suspected: Version | None = None
 
@@ -79,7 +79,7 @@ class Probe(Message, frozen=True):
 class ProbeAck(Message, frozen=True):
     """The sender lives, and is this busy."""
 
-    KIND = 0x24
+    KIND = 0x21
     sequence: U32
     load: Load
 
@@ -87,7 +87,7 @@ class ProbeAck(Message, frozen=True):
 class ProbeRequest(Message, frozen=True):
     """Probe this node for me, and report."""
 
-    KIND = 0x25
+    KIND = 0x22
     sequence: U32
     target: NodeIdField
 
@@ -95,7 +95,7 @@ class ProbeRequest(Message, frozen=True):
 class ProbeReport(Message, frozen=True):
     """What came of a `ProbeRequest`. Unreached says that the sender of the report lives and did its part."""
 
-    KIND = 0x26
+    KIND = 0x23
     sequence: U32
     reached: bool
 
@@ -103,7 +103,7 @@ class ProbeReport(Message, frozen=True):
 class Rumours(Message, frozen=True):
     """News: whole where they are young, by digest where they have been passed on before."""
 
-    KIND = 0x27
+    KIND = 0x24
     revocations: Annotated[list[SignedRevocation], Meta(max_length=REVOCATIONS_PER_MESSAGE_MAX)]
     claims: Annotated[list[SignedClaim], Meta(max_length=CLAIMS_PER_MESSAGE_MAX)]
     states: Annotated[list[SignedState], Meta(max_length=STATES_PER_MESSAGE_MAX)]
@@ -117,7 +117,7 @@ class Rumours(Message, frozen=True):
 class StateWants(Message, frozen=True):
     """Send me the states of these handles."""
 
-    KIND = 0x2A
+    KIND = 0x25
     handles: Handles
 
     def __post_init__(self) -> None:
@@ -128,7 +128,7 @@ class StateWants(Message, frozen=True):
 class States(Message, frozen=True):
     """Signed states, whoever published them: wanted ones, or what anti-entropy found to be lacking."""
 
-    KIND = 0x2B
+    KIND = 0x26
     states: Annotated[list[SignedState], Meta(max_length=STATES_PER_MESSAGE_MAX)]
     revocations: Annotated[list[SignedRevocation], Meta(max_length=REVOCATIONS_PER_MESSAGE_MAX)]
 
@@ -136,7 +136,7 @@ class States(Message, frozen=True):
 class Summary(Message, frozen=True):
     """Hashes over all that the sender holds. One hash: of everything. More: one for each bucket."""
 
-    KIND = 0x28
+    KIND = 0x27
     hashes: Annotated[bytes, Meta(min_length=SUMMARY_HASH_BYTES, max_length=SUMMARY_HASH_BYTES * SUMMARY_BUCKETS_MAX)]
 
     def __post_init__(self) -> None:
@@ -148,7 +148,7 @@ class Summary(Message, frozen=True):
 class BucketDigests(Message, frozen=True):
     """All that the sender holds in these buckets of `of`: the receiver sends what is newer, and asks for the rest."""
 
-    KIND = 0x29
+    KIND = 0x28
     of: Annotated[int, Meta(ge=1, le=SUMMARY_BUCKETS_MAX)]
     buckets: Annotated[bytes, Meta(min_length=1, max_length=SUMMARY_BUCKETS_MAX)]
     digests: Digests

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from meshd_protocol.errors import CloseCode
 from meshd_protocol.framing import Channel, Message
-from meshd_protocol.ids import DigestField, JobIdField, NodeIdField
+from meshd_protocol.ids import DigestField, JobIdField
 from meshd_protocol.limits import (
     ADDRESSES_MAX,
     BATCH_UNITS_MAX,
@@ -17,13 +17,10 @@ from meshd_protocol.limits import (
     FUNCTION_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     SLICE_BYTES_MAX,
-    STATE_BYTES_MAX,
-    STATE_DIGESTS_MAX,
-    STATES_PER_MESSAGE_MAX,
 )
 from meshd_protocol.messages import directory, membership
 from meshd_protocol.messages.attempts import AttemptResult, Payload, Reason
-from meshd_protocol.records import U32, U63, Address, AttemptNumber, CertificateDer, Slot, UnitIndex, Version
+from meshd_protocol.records import U32, U63, Address, AttemptNumber, CertificateDer, UnitIndex
 from meshd_protocol.signing import Signed
 
 
@@ -120,45 +117,6 @@ class SignRefusal(Message, frozen=True):
     KIND = 0x12
     code: SignRefusalCode
     reason: Reason
-
-
-# --- membership ---------------------------------------------------------------------------------------------------
-
-
-class StateDigest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """Which version of which slot somebody holds."""
-
-    publisher: NodeIdField
-    slot: Slot
-    version: Version
-
-
-class SignedState(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A `State` as its publisher signed it."""
-
-    body: Annotated[bytes, Meta(max_length=STATE_BYTES_MAX)]
-    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
-
-
-class StateDigests(Message, frozen=True):
-    """All that the sender holds; the receiver sends what is newer and asks for what it lacks."""
-
-    KIND = 0x20
-    digests: Annotated[list[StateDigest], Meta(max_length=STATE_DIGESTS_MAX)]
-
-
-class StateWants(Message, frozen=True):
-    """Send me these slots."""
-
-    KIND = 0x21
-    wants: Annotated[list[tuple[NodeIdField, Slot]], Meta(max_length=STATES_PER_MESSAGE_MAX)]
-
-
-class States(Message, frozen=True):
-    """Signed states, whoever published them."""
-
-    KIND = 0x22
-    states: Annotated[list[SignedState], Meta(max_length=STATES_PER_MESSAGE_MAX)]
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------
@@ -280,7 +238,6 @@ PEER: Final = Channel(
     [
         Hello, Slice, Ping, Pong, Close, WantBulk,
         SignRequest, SignGrant, SignRefusal,
-        StateDigests, StateWants, States,
         membership.Probe, membership.ProbeAck, membership.ProbeRequest, membership.ProbeReport, membership.Rumours,
         membership.StateWants, membership.States, membership.Summary, membership.BucketDigests,
         directory.FindNode, directory.FindValue, directory.Contacts, directory.Values, directory.Store,

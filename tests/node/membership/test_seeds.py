@@ -1,7 +1,7 @@
 import random
 
-from meshd_node.core.membership.config import MembershipConfig
-from meshd_node.core.membership.seeds import Seeds
+from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.members.seeds import Seeds
 from meshd_protocol.ids import NodeId
 
 ALICE, BOB = NodeId(b"a" * 20), NodeId(b"b" * 20)
@@ -27,7 +27,7 @@ def test_pauses_double_up_to_a_bound() -> None:
     assert all(0.5 * min(30, 2**i) <= pause <= min(30, 2**i) for i, pause in enumerate(pauses)), pauses
 
 
-def test_who_answered_is_left_alone_while_it_is_connected() -> None:
+def test_who_answered_is_left_alone_while_it_lives() -> None:
     chosen = seeds("a:1")
     chosen.due([], [], 0.0)
     chosen.answered("a:1", ALICE)

@@ -142,6 +142,13 @@ class MembershipService:
         self._own.certified = certified or self._own.certified
         self._handle(Published(self._own.sign(content)))
 
+    def leave(self, last: Offer) -> None:
+        """Say goodbye to every peer at once: there is no later."""
+        state = self._own.sign(last)
+        self._handle(Published(state))
+        for peer in self._news.peers():
+            self._outside.send(peer, Rumours([], [], [state.signed], b""))
+
     def revoke(self, revocations: list[VerifiedRevocation]) -> None:
         """Somebody at this node revoked others, or an earlier start of it knew of them."""
         self._news.known(revocations)

@@ -349,3 +349,20 @@ class World:
 @pytest.fixture
 def new_world() -> type[World]:
     return World
+
+
+class MembersKit:
+    """What tests make members of."""
+
+    node_of = staticmethod(node_of)
+    core = staticmethod(core)
+    offer = staticmethod(offer)
+    verified = staticmethod(verified)
+    revocation = staticmethod(revocation)
+    claimed = staticmethod(claimed)
+    mesh = MESH
+
+
+@pytest.fixture(scope="session")
+def members_kit() -> type[MembersKit]:
+    return MembersKit

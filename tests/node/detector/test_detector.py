@@ -69,6 +69,19 @@ def test_who_nobody_reaches_is_suspected_claimed_and_buried(watcher: Make) -> No
     assert [claim.claim for claim in here.spread] == here.claims
 
 
+def test_who_is_buried_while_there_is_a_session_with_it_is_told(watcher: Make, claim: Make) -> None:
+    here = watcher()
+    here.join(1, 2, 3, 4, 5, 6)
+    for index in (2, 3, 4, 5):
+        here.told(claim(index, 1, Verdict.DEAD))
+    while here.state(1) is not MemberState.DEAD:
+        here.now = here.detector.next_at()
+        here.sent.clear()
+        here.take(here.detector.tick(here.now))
+
+    assert [message.suspected for node, message in here.of_kind(Probe) if node == node_of(1)] == [Version(1, 1)]
+
+
 def test_two_nodes_alone_decide_alone(watcher: Make) -> None:
     here = watcher()
     here.join(1)
@@ -375,6 +388,7 @@ def test_what_could_not_be_refuted_at_once_is_refuted_soon(watcher: Make) -> Non
     here.hear(1, Probe(1, Version(1, 1)))
     here.publish(node_of(0), 2)
     here.hear(1, Probe(2, Version(1, 2)))
+    here.hear(1, Probe(3, Version(0, 7)))
     assert here.anew == [Version(1, 1)]
 
     here.wait(here.config.refute_pause_s, answering=[1])

@@ -11,16 +11,14 @@ from typing import Protocol, TypeAlias, assert_never
 from meshd_node.core.members.config import MembershipConfig
 from meshd_node.core.members.effects import Effect, MakeClaim, MemberState, PublishAnew, Send
 from meshd_node.core.members.entry import Entry
-from meshd_node.core.members.errands import Errand, Errands
 from meshd_node.core.members.events import VerifiedClaim
-from meshd_node.core.members.health import Health
 from meshd_node.core.members.neighbours import Neighbours
-from meshd_node.core.members.probes import Flight, Round
+from meshd_node.core.members.prober import Prober
 from meshd_node.core.members.rings import Rings
 from meshd_node.core.members.suspicion import VERSIONS_AHEAD_MAX, Suspicion, Suspicions
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest
-from meshd_protocol.records import U32_MAX, Claim, Verdict, Version
+from meshd_protocol.records import Claim, Verdict, Version
 
 ProbeMessage: TypeAlias = Probe | ProbeAck | ProbeRequest | ProbeReport
 
@@ -59,20 +57,13 @@ class Detector:
         self, node: NodeId, rng: random.Random, config: MembershipConfig, roster: Marks, rumours: Spreader
     ) -> None:
         self._node = node
-        self._rng = rng
         self._config = config
         self._roster = roster
         self._rumours = rumours
         self._rings = Rings(node, config.rings)
         self._neighbours = Neighbours(node, rng, config, roster)
-        self._health = Health(config.health_max)
-        self._round = Round(rng)
-        self._errands = Errands(config.errands_max)
         self._suspicions = Suspicions(config)
-        self._flight: Flight | None = None
-        self._period_at = math.inf
-        self._sequence = rng.getrandbits(32)
-        self._sent: dict[NodeId, int] = {}  # the sequence of the last probe to each whom we probe
+        self._prober = Prober(rng, config, self._rings, self._neighbours, self._doubted)
         self._owed: Version | None = None  # the newest version of this node that it has to refute, and not before:
         self._refute_at = -math.inf
         # What this node answers to probes.
@@ -103,7 +94,7 @@ class Detector:
     @property
     def health(self) -> int:
         """0 is well; above, this node's own links or clock are in doubt."""
-        return self._health.score
+        return self._prober.health.score
 
     # --- members --------------------------------------------------------------------------------------------------
 
@@ -117,8 +108,7 @@ class Detector:
         node = entry.node
         self._rings.discard(node)
         self._suspicions.drop(node)
-        if self._flight is not None and self._flight.target == node:
-            self._flight.reached = True  # nothing is left to find out
+        self._prober.give_up(node)
         return []
 
     def refuted(self, entry: Entry, now: float) -> list[Effect]:
@@ -135,15 +125,9 @@ class Detector:
         """A session has begun. Nothing proves life better, and whoever is doubted hears of it at once."""
         self._neighbours.up(node)
         self._suspicions.answered(node, len(self._rings), now)
-        flight, effects = self._flight, list[Effect]()
-        if flight is not None and not flight.reached:
-            if node == flight.target:
-                flight.reached = True
-            elif node in flight.coming:
-                effects.append(self._ask(flight, node))
-        doubted = self._doubted(node)
-        if doubted is not None:
-            effects.append(Send(node, Probe(self._next_sequence(), doubted)))
+        effects = self._prober.peer_up(node)
+        if self._doubted(node) is not None:
+            effects.append(self._prober.probe(node))
         return effects
 
     def peer_down(self, node: NodeId, now: float, *, refused: bool) -> list[Effect]:
@@ -151,7 +135,7 @@ class Detector:
         self._neighbours.down(node, now)
         if refused:
             return self._refused(node, now)
-        self._round.hurry(node)
+        self._prober.hurry(node)
         return []
 
     def dial_failed(self, node: NodeId, now: float, *, refused: bool) -> list[Effect]:
@@ -170,9 +154,10 @@ class Detector:
             case ProbeAck():
                 return self._acknowledged(sender, message, now)
             case ProbeRequest():
-                return self._help(sender, message, now)
+                return self._prober.help(sender, message, now)
             case ProbeReport():
-                return self._reported(sender, message)
+                self._prober.reported(sender, message)
+                return []
             case _:
                 assert_never(message)
 
@@ -198,143 +183,59 @@ class Detector:
         effects: list[Effect] = []
         for node, suspicion in self._suspicions.pop_due(now):
             effects += self._bury(node, suspicion, now)
-        for errand in self._errands.pop_due(now):
-            effects.append(Send(errand.asker, ProbeReport(errand.sequence, False)))
         if self._owed is not None and now >= self._refute_at:
-            effects += self._refute(self._owed, now)
-        flight = self._flight
-        if flight is not None and not flight.reached and not flight.helped and now >= flight.late_at:
-            effects += self._seek_help(flight, now)
-        if now >= self._period_at:
-            effects += self._end_period(now)
-            effects += self._begin_period(now)
+            owed, self._owed = self._owed, None
+            effects += self._refute(owed, now)
+        effects += self._prober.tick(now)
+        if self._prober.is_over(now):
+            silent = self._prober.end()
+            if silent is not None:
+                effects += self._witness(silent, now)
+            effects += self._prober.begin(now)
         return effects
 
     def _wake_up(self, now: float) -> None:
         """This process stood still. What came in meanwhile, answers and refutations, is heard before it judges."""
-        self._flight = None
+        self._prober.give_up()
         self._suspicions.postpone(now, now + self._config.probe_s)
 
     def settle(self, now: float) -> list[Effect]:
         """Aim at the neighbours of now, and dial. To be called when an event has been handled."""
         if self._rings.moved():
             subjects, observers = self._rings.subjects(self._node), self._rings.observers(self._node)
-            self._round.aim(subjects)
+            self._prober.aim(subjects, now)
             self._neighbours.aim((*subjects, *observers), now)
-            self._sent = {node: sequence for node, sequence in self._sent.items() if node in self._round}
-            if self._period_at == math.inf and subjects:
-                self._period_at = now + self._rng.random() * self._config.probe_s
         return list(self._neighbours.dials(now))
 
     def next_at(self) -> float:
         """When `tick` or `settle` has something to do though nothing happens."""
-        at = min(self._period_at, self._suspicions.next_at(), self._errands.next_at(), self._neighbours.next_at())
-        if self._flight is not None:
-            at = min(at, self._flight.next_at())
+        at = min(self._prober.next_at(), self._suspicions.next_at(), self._neighbours.next_at())
         return at if self._owed is None else min(at, self._refute_at)
 
-    # --- this node's own probes -----------------------------------------------------------------------------------
-
-    def _begin_period(self, now: float) -> list[Effect]:
-        target = self._next_target()
-        if target is None:
-            self._flight = None
-            self._period_at = now + self._config.probe_s if len(self._round) else math.inf
-            return []
-        patience, sequence = self._health.patience, self._next_sequence()
-        self._period_at = now + self._config.probe_s * patience
-        flight = self._flight = Flight(target, sequence, now + self._config.probe_timeout_s * patience, self._period_at)
-        if target not in self._neighbours.connected:
-            return self._seek_help(flight, now)
-        self._sent[target] = sequence
-        return [Send(target, Probe(sequence, self._doubted(target)))]
-
-    def _next_target(self) -> NodeId | None:
-        """The next one of whom there is something to find out: not of those whom we have not tried to reach yet."""
-        for _ in range(len(self._round)):
-            target = self._round.next()
-            if target is not None and (target in self._neighbours.connected or self._neighbours.silent(target)):
-                return target
-        return None
-
-    def _seek_help(self, flight: Flight, now: float) -> list[Effect]:
-        """Ask those who have a session with the target, its own neighbours; dial some where we are near too few."""
-        flight.helped = True
-        near = dict.fromkeys((*self._rings.observers(flight.target), *self._rings.subjects(flight.target)))
-        near.pop(self._node, None)
-        linked = [node for node in near if node in self._neighbours.connected and node != flight.target]
-        helpers = self._rng.sample(linked, min(len(linked), self._config.indirect))
-        lacking = self._config.indirect - len(helpers)
-        if lacking:
-            others = [node for node in near if node not in self._neighbours.connected and node != flight.target]
-            flight.coming.update(self._rng.sample(others, min(len(others), lacking)))
-            for node in others:
-                if node in flight.coming:
-                    self._neighbours.borrow(node, now)
-        return [self._ask(flight, node) for node in helpers]
-
-    def _ask(self, flight: Flight, helper: NodeId) -> Effect:
-        flight.coming.discard(helper)
-        flight.asked.add(helper)
-        flight.helpers += 1
-        return Send(helper, ProbeRequest(flight.sequence, flight.target))
-
-    def _end_period(self, now: float) -> list[Effect]:
-        flight, self._flight = self._flight, None
-        if flight is None:
-            return []
-        self._neighbours.release(sorted(flight.coming))
-        if flight.reached:
-            self._health.answered()
-            return []
-        self._health.missed(len(flight.asked) if flight.helpers else 1)
-        return self._witness(flight.target, now)
-
     def _acknowledged(self, sender: NodeId, ack: ProbeAck, now: float) -> list[Effect]:
-        errand = self._errands.done(ack.sequence, sender)
-        if errand is not None:
-            return [Send(errand.asker, ProbeReport(errand.sequence, True))]
-        if self._sent.get(sender) != ack.sequence:
-            return []
-        flight, entry = self._flight, self._roster.get(sender)
-        if flight is not None and flight.sequence == ack.sequence:
-            flight.reached = True
+        if not self._prober.acknowledged(sender, ack):
+            return self._prober.helped(sender, ack)
+        entry = self._roster.get(sender)
         if entry is not None:
             entry.load = ack.load
         self._suspicions.answered(sender, len(self._rings), now)
         return []
 
-    def _reported(self, sender: NodeId, report: ProbeReport) -> list[Effect]:
-        flight = self._flight
-        if flight is not None and flight.sequence == report.sequence and sender in flight.asked:
-            flight.asked.discard(sender)
-            flight.reached |= report.reached
-        return []
-
-    # --- others' probes -------------------------------------------------------------------------------------------
+    # --- refutation -----------------------------------------------------------------------------------------------
 
     def _answer(self, sender: NodeId, probe: Probe, now: float) -> list[Effect]:
         ack = Send(sender, ProbeAck(probe.sequence, self.load))
         return [ack] if probe.suspected is None else [ack, *self._refute(probe.suspected, now)]
 
-    def _help(self, sender: NodeId, request: ProbeRequest, now: float) -> list[Effect]:
-        target, sequence = request.target, self._next_sequence()
-        # Four fifths of the time that the asker has left: the report must be there before it judges.
-        errand = Errand(sender, request.sequence, target, now + 0.8 * self._config.probe_timeout_s)
-        if target not in self._neighbours.connected or not self._errands.take(errand, sequence):
-            return [Send(sender, ProbeReport(request.sequence, target == self._node))]
-        return [Send(target, Probe(sequence, self._doubted(target)))]
-
     def _refute(self, version: Version, now: float) -> list[Effect]:
         """Publish a newer version, at most once in a while. Versions that this node never had are no concern."""
         own = self._roster.get(self._node)
         if own is None or not _names(version, own):
-            self._owed = None
             return []
         if now < self._refute_at:
             self._owed = version if self._owed is None else max(version, self._owed)
             return []
-        self._owed, self._refute_at = None, now + self._config.refute_pause_s
+        self._refute_at = now + self._config.refute_pause_s
         return [PublishAnew(version)]
 
     # --- suspicions -----------------------------------------------------------------------------------------------
@@ -345,10 +246,10 @@ class Detector:
         if entry is None or not _names(said.version, entry):
             return []
         if said.accused == self._node:
-            self._health.accused(said.accuser)
+            self._prober.health.accused(said.accuser)
             return self._refute(said.version, now)
         if self._suspicions.get(said.accused) is None:
-            self._round.hurry(said.accused)
+            self._prober.hurry(said.accused)
         observer = self._rings.observes(said.accuser, said.accused)
         if self._suspicions.count(said, len(self._rings), now, observer=observer):
             self._rumours.claim(claim, now)
@@ -360,7 +261,7 @@ class Detector:
         if entry is None or node not in self._rings:
             return []
         news = self._suspicions.witness(self._node, node, entry.version, len(self._rings), now)
-        claims = [self._claim(entry, Verdict.SUSPECT)] if news and node in self._round else []
+        claims = [self._claim(entry, Verdict.SUSPECT)] if news and self._prober.observes(node) else []
         return [*self._mark(node, now), *claims]
 
     def _refused(self, node: NodeId, now: float) -> list[Effect]:
@@ -378,9 +279,12 @@ class Detector:
         entry = self._roster.get(node)
         if entry is None or node not in self._rings:
             return []
-        tell = node in self._round and not self._suspicions.agreed(suspicion, len(self._rings))
+        tell = self._prober.observes(node) and not self._suspicions.agreed(suspicion, len(self._rings))
         claims = [self._claim(entry, Verdict.DEAD)] if tell else []
-        return [*claims, *self._roster.bury(node, suspicion.version, now)]
+        effects = [*claims, *self._roster.bury(node, suspicion.version, now)]
+        if node in self._neighbours.connected:
+            effects.append(self._prober.probe(node))  # if it lives after all, it knows at once what to refute
+        return effects
 
     def _claim(self, entry: Entry, verdict: Verdict) -> Effect:
         return MakeClaim(Claim(entry.core.state.mesh, self._node, entry.node, entry.version, verdict))
@@ -392,10 +296,6 @@ class Detector:
             return suspicion.version
         entry = self._roster.get(node)
         return max(entry.version, entry.marked) if entry is not None and entry.mark is MemberState.DEAD else None
-
-    def _next_sequence(self) -> int:
-        self._sequence = (self._sequence + 1) & U32_MAX
-        return self._sequence
 
 
 def _names(version: Version, entry: Entry) -> bool:

@@ -66,10 +66,10 @@ class Rings:
     machines of one process that hold the same members share what came of it until one of them changes.
     """
 
-    __slots__ = ("_accusers", "_count", "_joining", "_moved", "_node", "_rings", "_shared")
+    __slots__ = ("_accusers", "_count", "_joining", "_moved", "_rings", "_shared", "node")
 
     def __init__(self, node: NodeId, rings: int) -> None:
-        self._node = node
+        self.node = node
         self._count = rings
         self._rings = _sorted_rings(frozenset((node,)), rings)
         self._shared = True
@@ -92,12 +92,12 @@ class Rings:
     def discard(self, node: NodeId) -> None:
         """Let a member go. Nothing changes if it is not here; this node itself stays."""
         self._settle()
-        if node == self._node or not self._holds(node):
+        if node == self.node or not self._holds(node):
             return
         self._own()
         for ring, place in zip(self._rings, places(node, self._count), strict=True):
             members, index = ring.members, ring.remove(place)
-            self._moved |= members[index - 1] == self._node or members[index % len(members)] == self._node
+            self._moved |= members[index - 1] == self.node or members[index % len(members)] == self.node
         self._changed()
 
     def moved(self) -> bool:
@@ -182,7 +182,7 @@ class Rings:
     def _insert(self, node: NodeId) -> None:
         for ring, place in zip(self._rings, places(node, self._count), strict=True):
             members, index = ring.members, ring.insert(place, node)
-            self._moved |= members[index - 1] == self._node or members[(index + 1) % len(members)] == self._node
+            self._moved |= members[index - 1] == self.node or members[(index + 1) % len(members)] == self.node
 
     def _own(self) -> None:
         if self._shared:

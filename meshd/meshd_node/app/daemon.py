@@ -1,7 +1,7 @@
 """One node: its parts, built in one place, and its life from start to the last goodbye."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
 import trio
@@ -12,6 +12,7 @@ from meshd_node.capacity.measure import make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.members.effects import MemberState
+from meshd_node.core.members.events import VerifiedRevocation
 from meshd_node.core.members.machine import Membership
 from meshd_node.core.members.seeds import Seeds
 from meshd_node.core.owner.machine import Owner
@@ -21,6 +22,7 @@ from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.admission import Admission
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.issuer import Issuer
+from meshd_node.identity.renewal import certified_now
 from meshd_node.net.advertised import advertised
 from meshd_node.net.pool import Pool
 from meshd_node.seams import KeySigner, Seams
@@ -38,10 +40,13 @@ from meshd_node.services.lookup.service import Lookup
 from meshd_node.services.members.service import MembershipService, MembershipSetup
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
+from meshd_node.services.renewal import Renewal
 from meshd_node.services.revocations import NodeRevoked, RevocationService
 from meshd_node.services.router import Router
-from meshd_protocol.certificates import Role, verify_node_chain
+from meshd_protocol.certificates import Certified, Role
+from meshd_protocol.ids import NodeId
 from meshd_protocol.records import CageLevel, Core, Offer, Phase, Revocation
+from meshd_protocol.revocations import revokes
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
 WORKER_MODULE: Final = "meshd_node.exec.worker"
@@ -68,7 +73,8 @@ class Daemon:
         """Build every part; raise `MeshdError` for what can not be used. Nothing is started, nobody is told."""
         identity = folder.identity()
         seams = Seams(signer=KeySigner(identity.credentials.key))
-        me = verify_node_chain(identity.credentials.root_key, identity.credentials.chain, seams.wall())
+        me = certified_now(identity, seams.wall())
+        self._folder = folder
         self._config = config
         self._seams = seams
         self._identity = identity
@@ -119,7 +125,17 @@ class Daemon:
         self._net = Pool(router, identity.credentials, config.net, seams, self._revocations)
         outside.connect(self._net, self._executors, self._execution)
         outflow.connect(self._net.flush)
-        self._revocations.connect(self._membership.revoke, lambda revocations: self._net.drop_revoked(), self._end)
+        self._revocations.connect(self._membership.revoke, self._cut_off, self._end)
+        self._renewal = Renewal(
+            identity.credentials,
+            me,
+            identity.facts.node_name,
+            admission,
+            self._membership,
+            outside,
+            self._renewed,
+            seams,
+        )
         answers = Answers(
             me,
             identity.facts.mesh_name,
@@ -151,11 +167,12 @@ class Daemon:
             nursery.start_soon(self._end_if_revoked)
             async with trio.open_nursery() as transport:
                 await transport.start(self._net.run)
-                self._introduce()
+                self._introduce(self._net.identity.certified)
                 self._announce(Phase.ALIVE)
                 self._membership.revoke(self._revocations.kept)
                 await nursery.start(self._membership.run)
                 await nursery.start(self._netcheck.run)
+                nursery.start_soon(self._renewal.run)
                 self._outflow.flush()
                 on_started(self._started())
                 await stop.wait()
@@ -165,6 +182,14 @@ class Daemon:
                 # The transport's own nursery waits here until its goodbyes have left.
                 self._net.stop()
             nursery.cancel_scope.cancel()
+
+    def _cut_off(self, revocations: list[VerifiedRevocation]) -> None:
+        """End sessions and leases with those who are revoked."""
+        self._net.drop_revoked()
+        for record in (each.revocation for each in revocations):
+            member = self._membership.member(NodeId(record.node))
+            if member is not None and revokes(record, member.certified):
+                self._jobs.revoked(member.node)
 
     def _end(self, revocation: Revocation) -> None:
         self._ended_by = revocation
@@ -184,11 +209,17 @@ class Daemon:
             alive = [member for member in others if member.state is MemberState.ALIVE and self._net.link(member.node)]
             self._acquaintances.keep([address for member in alive for address in member.core.addresses[:1]])
 
-    def _introduce(self) -> None:
+    def _renewed(self, certified: Certified) -> None:
+        """Use a new certificate: on the disk first, then on the wire, then in what the mesh is told."""
+        self._folder.install_certificate(certified.chain)
+        self._net.renew(replace(self._identity.credentials, chain=certified.chain))
+        self._introduce(certified)
+
+    def _introduce(self, certified: Certified) -> None:
         """Tell the mesh who and where this node is."""
         addresses = self._config.listen.advertise or advertised(self._net.bound)
-        chain = list(self._identity.credentials.chain)
-        self._membership.publish(Core(chain, self._identity.facts.node_name, list(addresses), __version__))
+        core = Core(list(certified.chain), self._identity.facts.node_name, list(addresses), __version__)
+        self._membership.publish(core, certified)
 
     def _announce(self, phase: Phase) -> None:
         """Tell the mesh what this node lends."""

@@ -12,7 +12,6 @@ from meshd_node.services.executors import Executors
 from meshd_node.services.outflow import Outflow
 from meshd_node.services.revocations import RevocationService
 from meshd_node.services.traffic import Traffic
-from meshd_protocol.errors import CloseCode
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Load
 
@@ -71,10 +70,9 @@ class Outside:
             self._pool.dial_seed(address)
 
     def drop(self, node: NodeId) -> None:
-        """End the session with a revoked node."""
-        link = self.link(node)
-        if link is not None:
-            link.close(CloseCode.REVOKED, "this node's certificate was revoked")
+        """End the session with a revoked node: the transport does, for all at once, and shows each the proof."""
+        assert self._pool is not None, "membership starts when everything is built"
+        self._pool.drop_revoked()
 
     # --- news -----------------------------------------------------------------------------------------------------
 

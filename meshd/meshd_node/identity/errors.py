@@ -57,6 +57,12 @@ class JoinRefused(MeshdError):
     exit_code = 77  # EX_NOPERM
 
 
+class CertificateUnusable(MeshdError):
+    """No other node would believe this node's certificate."""
+
+    exit_code = 77  # EX_NOPERM
+
+
 class BadRequest(MeshdError):
     """An argument is out of its bounds."""
 

@@ -1,6 +1,7 @@
 """Renewal on virtual time: months take milliseconds, and the certificates are real."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from meshd_node.core.members.effects import MemberState
 from meshd_node.identity.admission import Admission
-from meshd_node.identity.errors import FolderUnusable
+from meshd_node.identity.errors import CertificateUnusable, FolderUnusable
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.founding import Founding, init_mesh
 from meshd_node.identity.issuer import Issuer
+from meshd_node.identity.renewal import certified_now
 from meshd_node.net.tls import Credentials
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.renewal import Renewal
@@ -249,3 +251,14 @@ async def test_members_that_are_no_issuers_are_not_asked(world: World, nursery, 
     await trio.sleep(700)
 
     assert world.asked == []
+
+
+def test_node_whose_certificate_has_ended_is_told_what_to_do(mesh: NodeFolder) -> None:
+    identity = mesh.identity()
+
+    with pytest.raises(CertificateUnusable, match="ended at") as ended:
+        certified_now(identity, time.time() + 91 * DAY)
+    assert "new token" in ended.value.hint
+    with pytest.raises(CertificateUnusable, match="set the clock"):
+        certified_now(identity, time.time() - 91 * DAY)
+    assert certified_now(identity, time.time()).node == identity.name.node

@@ -132,6 +132,7 @@ class Answers:
         members = self._membership.members()
         alive = [member for member in members if member.state is MemberState.ALIVE]
         operators = {member.certified.operator for member in members}
+        own = self._membership.member(self._me.node)
         return {
             "mesh": to_text(self._me.mesh),
             "mesh_name": self._mesh_name,
@@ -144,7 +145,8 @@ class Answers:
             "roles": sorted(self._me.roles),
             "voters": "nodes" if len(operators) == 1 else "operators",
             "isolation": self._isolation(),
-            "certificate_expires": self._me.not_after,
+            # Once it is renewed, it is first published.
+            "certificate_expires": (self._me if own is None else own.certified).not_after,
         }
 
     def _peers(self) -> list[Json]:

@@ -149,17 +149,32 @@ def test_whoever_makes_contacts_up_is_exposed_and_the_rest_of_them_forgotten() -
     search.ask(0.0)
     answer(search, 100, *range(1, 21))
     answer(search, 101, 50)
-    assert numbers(search.ask(0.0)) == [1, 2, 3, 4, 5]
-    assert numbers(search.ask(0.25)) == [6, 7, 8, 9, 10]
-    assert numbers(search.ask(0.75)) == [50]
+    assert numbers(search.ask(0.0)) == [1, 2, 3, 4, 50]
+    answer(search, 50)
+    assert not search.ended(0.0)
+    assert search.ask(0.75) == []
 
     assert search.liars == {contact(100).node}
-    answer(search, 50)
-    for number in range(6, 11):
-        search.failed(NodeId(contact(number).node))
     assert search.ended(0.75)
     assert numbers(search.answerers()) == [50, 101]
-    assert search.questions == 13
+    assert search.questions == 7
+
+
+def test_contacts_of_one_node_are_asked_in_earnest_once_the_first_of_them_answers() -> None:
+    search = lookup(100)
+    search.ask(0.0)
+    answer(search, 100, *range(1, 21))
+    assert numbers(search.ask(0.0)) == [1, 2, 3, 4]
+    answer(search, 1)
+    assert numbers(search.ask(0.0)) == [5, 6]
+
+    for number in range(2, 7):
+        answer(search, number)
+    while asked := numbers(search.ask(0.0)):
+        for number in asked:
+            answer(search, number)
+    assert numbers(search.answerers()) == list(range(1, 21))
+    assert search.ended(0.0)
 
 
 def test_what_others_named_as_well_survives_a_liar() -> None:

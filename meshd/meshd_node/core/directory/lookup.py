@@ -32,11 +32,10 @@ class Lookup:
         self._config = config
         self._ends_at = now + config.lookup_s
         self._place = Node(target)
-        self._paths = [
-            Shortlist(self._place, config.k, _SEEN * config.k) for _ in range(max(1, min(paths, len(start))))
-        ]
-        self._asked = [0] * len(self._paths)
-        alone = len(self._paths) == 1
+        count = max(1, min(paths, len(start)))
+        self._paths = [Shortlist(self._place, config.k, _SEEN * config.k) for _ in range(count)]
+        self._asked = [0] * count
+        alone = count == 1
         self._alpha = config.alpha if alone else config.path_alpha
         # Several paths together cover the k nearest when each covers half as many that no other has asked.
         self._width = config.k if alone else max(1, config.k // 2)
@@ -59,11 +58,16 @@ class Lookup:
         self._pass_over_late(now)
         if now >= self._ends_at:
             return []
-        return [contact for number in range(len(self._paths)) for contact in self._ask_on(number, now)]
+        contacts: list[Contact] = []
+        for number in range(len(self._paths)):
+            # With each that is asked, others that the same nodes named may stand aside: then the next are looked at.
+            while asked := self._ask_on(number, now):
+                contacts += asked
+        return contacts
 
     def ended(self, now: float) -> bool:
         """Whether all of the nearest have answered, on every path, or a bound was reached."""
-        return now >= self._ends_at or all(map(self._exhausted, range(len(self._paths))))
+        return now >= self._ends_at or all(self._exhausted(number, now) for number in range(len(self._paths)))
 
     def next_at(self, now: float) -> float:
         """When to call `ask` again though nothing was heard."""
@@ -114,17 +118,15 @@ class Lookup:
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _ask_on(self, number: int, now: float) -> list[Contact]:
-        """Fill one path's share of questions; one that was hedged holds no share any more."""
-        nearest = self._nearest(number)
-        share = self._alpha - sum(
-            candidate.stage is Stage.ASKED and now < candidate.asked_at + self._config.hedge_s for candidate in nearest
-        )
+        """Fill one path's share of questions."""
+        nearest, _ = self._nearest(number, now)
+        share = self._alpha - sum(candidate.stage is Stage.ASKED for candidate in nearest)
         share = min(share, self._config.questions_max - self._asked[number])
         asked: list[Candidate] = []
         for candidate in nearest:
             if len(asked) >= share:
                 break
-            if candidate.stage is Stage.HEARD and not self._hearsay.is_doubtful(candidate.hinters):
+            if candidate.stage is Stage.HEARD and not self._stands_aside(candidate, now):
                 candidate.stage, candidate.path, candidate.asked_at = Stage.ASKED, number, now
                 self._flying[NodeId(candidate.id)] = candidate
                 self._hearsay.asked(candidate.hinters)
@@ -139,15 +141,24 @@ class Lookup:
             if other != number:
                 path.remove(ids)
 
-    def _nearest(self, number: int) -> list[Candidate]:
-        """The nearest of one path; those that have to wait stand aside, and what is behind them moves up."""
-        certain: list[Candidate] = []
+    def _nearest(self, number: int, now: float) -> tuple[list[Candidate], bool]:
+        """The nearest of one path; those who let us wait stand aside for what is behind them. Whether any does."""
+        nearest: list[Candidate] = []
+        waits = False
         for candidate in self._paths[number].nearest():
-            if candidate.stage is not Stage.HEARD or not self._hearsay.is_doubtful(candidate.hinters):
-                certain.append(candidate)
-                if len(certain) >= self._width:
-                    break
-        return certain
+            if len(nearest) >= self._width:
+                break
+            if self._stands_aside(candidate, now):
+                waits = True
+            else:
+                nearest.append(candidate)
+        return nearest, waits
+
+    def _stands_aside(self, candidate: Candidate, now: float) -> bool:
+        """Whether it was hedged, or so much that its hinters named is open that it has to wait."""
+        if candidate.stage is Stage.ASKED:
+            return now >= candidate.asked_at + self._config.hedge_s
+        return candidate.stage is Stage.HEARD and self._hearsay.is_doubtful(candidate.hinters)
 
     def _pass_over_late(self, now: float) -> None:
         late = [flying for flying in self._flying.values() if now >= flying.asked_at + self._config.late_s]
@@ -156,9 +167,11 @@ class Lookup:
             self._drop(candidate)
             self._blame(candidate)
 
-    def _exhausted(self, number: int) -> bool:
-        waits_for = (Stage.ASKED,) if self._asked[number] >= self._config.questions_max else (Stage.ASKED, Stage.HEARD)
-        return not any(candidate.stage in waits_for for candidate in self._nearest(number))
+    def _exhausted(self, number: int, now: float) -> bool:
+        if self._asked[number] >= self._config.questions_max:
+            return not any(flying.path == number for flying in self._flying.values())
+        nearest, waits = self._nearest(number, now)
+        return not waits and all(candidate.stage is Stage.ANSWERED for candidate in nearest)
 
     def _answerers(self) -> list[Candidate]:
         everywhere = merge(*(path.nearest() for path in self._paths), key=self._place.distance_to)

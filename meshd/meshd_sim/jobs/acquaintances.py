@@ -1,4 +1,4 @@
-"""A plain roster in place of membership: every node knows every other, keeps a session with it, and hears of changes."""
+"""A plain roster in place of membership: every node knows every other and keeps a session with it."""
 
 from collections.abc import Callable
 from typing import Final

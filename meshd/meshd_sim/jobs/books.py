@@ -130,6 +130,8 @@ class OwnerBook:
                 self.windows[node] = Window(units, payload_bytes)
             case events.ExecutorLost(node):
                 self._lost(node)
+            case events.ExecutorRevoked(node):
+                self._silenced(node)
             case events.ResultsArrived():
                 self._answered(event)
             case events.AttemptsFailed():
@@ -145,10 +147,25 @@ class OwnerBook:
         job.tranches += 1
 
     def _lost(self, node: NodeId) -> None:
-        self.views.pop(node, None)
-        self.windows.pop(node, None)
         for job, index in list(self.held.get(node, ())):
             self._take(node, job, index).charges.append(AttemptStatus.CRASHED)
+        self.views.pop(node, None)
+        self.windows.pop(node, None)
+
+    def _silenced(self, node: NodeId) -> None:
+        """A revoked node has no voice in what is not decided. That it had a unit is no fault of the unit's."""
+        for job_id, index in list(self.held.get(node, ())):
+            unit = self._take(node, job_id, index)
+            if self.jobs[job_id].plan.policy.pure:
+                unit.returned += 1
+            else:
+                unit.charges.append(AttemptStatus.CRASHED)
+        self.views.pop(node, None)
+        self.windows.pop(node, None)
+        for job in self.jobs.values():
+            for unit in job.units:
+                if unit.outcome is None:
+                    unit.votes = [vote for vote in unit.votes if vote.node != node]
 
     def _answered(self, event: events.ResultsArrived) -> None:
         view = self.views.get(event.node)

@@ -77,6 +77,10 @@ class OwnerHost:
         if self._sessions.pop(node, None) is not None:
             self._handle(events.ExecutorLost(node, reason))
 
+    def revoked(self, node: NodeId) -> None:
+        """The certificates of a node have ended."""
+        self._handle(events.ExecutorRevoked(node))
+
     def seen(self, view: events.ExecutorView) -> None:
         """What is known of a node; of no use without a session with it."""
         if view.node in self._sessions:

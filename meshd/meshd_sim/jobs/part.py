@@ -1,7 +1,7 @@
 """The job engine of one node in one life: its owner, its executor, and the way between the two."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from meshd_node.core.executor.config import ExecutorConfig
@@ -38,8 +38,8 @@ class Machines:
 
     owner: type[Owner] = Owner
     executor: type[Executor] = Executor
-    owner_config: OwnerConfig = OwnerConfig()
-    executor_config: ExecutorConfig = ExecutorConfig()
+    owner_config: OwnerConfig = field(default_factory=OwnerConfig)
+    executor_config: ExecutorConfig = field(default_factory=ExecutorConfig)
 
 
 class JobPart:

@@ -1,8 +1,7 @@
-"""Nodes that know each other by a plain roster: what happens to jobs is looked at, what happens to membership is not."""
+"""Nodes that know each other by a plain roster: worlds that look at jobs alone."""
 
-import random
 from functools import partial
-from typing import Final
+from typing import Final, TextIO
 
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Phase
@@ -15,6 +14,7 @@ from meshd_sim.jobs.witness import JobWitness
 from meshd_sim.keys import Keyring
 from meshd_sim.network import Network
 from meshd_sim.process import Clock, Process
+from meshd_sim.trace import Trace
 
 # Clocks show anything at the start: nobody may compare two of them.
 _CLOCKS_BEGIN_WITHIN_S: Final = 1_000.0
@@ -25,12 +25,14 @@ _NEWS_S: Final = 3.0
 class Society:
     """All nodes of one world, through all their lives."""
 
-    def __init__(self, seed: int, conditions: Conditions, machines: Machines) -> None:
+    def __init__(self, seed: int, conditions: Conditions, machines: Machines, out: TextIO | None = None) -> None:
         self.engine = Engine(seed)
         self.network = Network(self.engine, conditions)
         self.keyring = Keyring(seed)
         self.citizens: dict[NodeId, Citizen] = {}
         self.witness = JobWitness(lambda: self.engine.now, self._is_honest)
+        self.trace = Trace(lambda: self.engine.now, lambda node: node[:4].decode(), out)
+        self.network.trace = self.trace
         self._machines = machines
         self._rng = self.engine.stream("society")
 
@@ -53,7 +55,7 @@ class Society:
         if not citizen.port.powered:
             self.network.power_on(citizen.port)
         process = citizen.process = Process(citizen.port, self.engine, citizen.clock, self.keyring)
-        rng = random.Random(self._rng.random())
+        rng = self.engine.stream(f"jobs/{citizen.address}/{citizen.lives}")
         part = citizen.part = JobPart(
             process, self.keyring.mesh, citizen.view(citizen), citizen.habits, self._machines, rng, self.witness
         )
@@ -114,7 +116,8 @@ class Society:
 
     def _hang_up(self, viewer: Citizen, citizen: Citizen) -> None:
         self.witness.revoked(viewer.node, citizen.node)
-        if viewer.process is not None:
+        if viewer.process is not None and viewer.part is not None:
+            viewer.part.owner.revoked(citizen.node)
             viewer.process.hang_up(citizen.node)
 
     def _is_honest(self, node: NodeId) -> bool:

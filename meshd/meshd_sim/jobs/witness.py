@@ -14,7 +14,7 @@ from meshd_sim.jobs.books import JobBook, OwnerBook
 from meshd_sim.jobs.plans import JobPlan
 from meshd_sim.jobs.rules.endings import check_all_ended, check_failures
 from meshd_sim.jobs.rules.obligations import Obligations
-from meshd_sim.jobs.rules.placing import check_lease
+from meshd_sim.jobs.rules.placing import check_lease, check_recalls
 from meshd_sim.jobs.rules.promises import check_promise
 from meshd_sim.jobs.rules.silence import check_silence
 from meshd_sim.jobs.rules.verdicts import Honesty, Verdicts
@@ -71,6 +71,7 @@ class JobWitness:
                 rule(effect, book, now)
             book.note_effect(effect, now)
             self._count(effect)
+        check_recalls(effects, book)
 
     def revoked(self, node: NodeId, revoked: NodeId) -> None:
         """An owner's node knows of a revocation."""

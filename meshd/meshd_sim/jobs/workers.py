@@ -180,7 +180,8 @@ class Workforce:
 
     def _lies_about(self, task: Task) -> bool:
         # Not from this node's own chance: a ring lies about the same units.
-        return random.Random(self._habits.ring + b"%d" % task.index).random() < self._habits.lies
+        chance = random.Random(self._habits.ring + b"%d" % task.index)  # noqa: S311 - repeatable is what it has to be
+        return chance.random() < self._habits.lies
 
 
 def wrong_value(ring: bytes, task: Task) -> bytes:

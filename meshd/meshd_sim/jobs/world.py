@@ -10,6 +10,7 @@ from meshd_sim.jobs.citizens import births
 from meshd_sim.jobs.habits import Mischief
 from meshd_sim.jobs.part import Machines
 from meshd_sim.jobs.plans import JobPlan, draw_plan
+from meshd_sim.jobs.rules.silence import SETTLED_S
 from meshd_sim.jobs.society import Society
 from meshd_sim.jobs.upheaval import Rates, Upheaval
 
@@ -17,6 +18,7 @@ from meshd_sim.jobs.upheaval import Rates, Upheaval
 _OWNER: Final = OwnerConfig(stranger_patience_s=30.0, lease_min_s=5.0, backoff_max_s=10.0, half_done_max=16)
 # After the last fault: a unit that hangs, again and again, under its time limit.
 _DEADLINE_S: Final = 900.0
+_LOOK_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class JobOptions:
 class JobReport:
     """What happened in a world in which nothing broke. `seen` counts what a set of worlds must have seen."""
 
+    trace: str
     events: int
     seconds: float
     units: int
@@ -50,9 +53,19 @@ def run_jobs(seed: int, options: JobOptions) -> JobReport:
     _submit(society, [draw_plan(number, rng, within_s=options.trouble_s) for number in range(options.jobs)])
     if options.faults:
         Upheaval(society, Rates.drawn(rng), options.trouble_s)
-    society.engine.run(options.trouble_s + _DEADLINE_S)
+    _run_to_the_end(society, options.trouble_s)
     society.witness.check_end(options.trouble_s)
     return _report(society)
+
+
+def _run_to_the_end(society: Society, quiet_at: float) -> None:
+    """Until all jobs have ended and been silent for a while, or should have."""
+    engine, witness = society.engine, society.witness
+    while engine.now < quiet_at + _DEADLINE_S:
+        engine.run(engine.now + _LOOK_S)
+        if engine.now >= quiet_at + _LOOK_S and all(job.state for job in witness.jobs):
+            engine.run(engine.now + 2 * SETTLED_S)
+            return
 
 
 def _submit(society: Society, plans: list[JobPlan]) -> None:
@@ -71,4 +84,5 @@ def _submit(society: Society, plans: list[JobPlan]) -> None:
 def _report(society: Society) -> JobReport:
     witness = society.witness
     units = sum(len(job.units) for job in witness.jobs)
-    return JobReport(society.engine.events, society.engine.now, units, witness.seen, witness.work.late_s)
+    trace = society.trace.digest()
+    return JobReport(trace, society.engine.events, society.engine.now, units, witness.seen, witness.work.late_s)

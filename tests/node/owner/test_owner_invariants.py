@@ -1,11 +1,8 @@
-"""Whatever happens, in whatever order: the owner's promises, by a rule machine and by small seeded worlds."""
+"""Whatever happens, in whatever order: the owner's promises, by a rule machine. Its worlds are in tests/sim."""
 
-import heapq
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -58,7 +55,6 @@ class Held:
     index: int
     attempt: int
     size: int
-    begun: bool = False
 
 
 @dataclass
@@ -374,111 +370,3 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-
-
-# --- seeded worlds ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Habits:
-    """How a node of the small world behaves."""
-
-    seconds: float
-    crashes: float
-    lies: float
-    leaves: float
-    refuses: float
-
-
-class SmallWorld:
-    """A heap of events on virtual time. Less than half of the nodes lie, each in its own way or in one ring."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.world = Watched(seed)
-        self.heap: list[tuple[float, int, Callable[[], object]]] = []
-        self.serial = 0
-        self.habits: dict[NodeId, Habits] = {}
-        self.quiet_at = 60.0
-        for number in range(9):
-            self._bring(number)
-        for number in range(4):
-            self._open_job(number)
-
-    def run(self, seconds: float) -> None:
-        """Let it happen; from `quiet_at` on everybody is well."""
-        while self.heap and self.heap[0][0] < seconds:
-            at, _, what = heapq.heappop(self.heap)
-            self.world.now = max(self.world.now, at)
-            what()
-            self._react()
-
-    def _at(self, delay: float, what: Callable[[], object]) -> None:
-        self.serial += 1
-        heapq.heappush(self.heap, (self.world.now + delay, self.serial, what))
-
-    def _bring(self, number: int) -> None:
-        """Three nodes of nine may lie, as one operator."""
-        liar = number < 3
-        view = node_view(number, trusted=False, operator="ring" if liar else "", slots=self.rng.randint(1, 4))
-        rates = [self.rng.choice([0.0, 0.0, 0.1, 0.4]) for _ in range(3)]
-        self.habits[view.node] = Habits(
-            self.rng.choice([0.01, 0.1, 2.0]), rates[0], float(liar), rates[1], rates[2] / 2
-        )
-        self._arrive(view)
-
-    def _arrive(self, view: ExecutorView) -> None:
-        self.world.show(view)
-        self.world.grant(view.node, self.rng.randint(1, 16), self.rng.choice([100, 1_000]))
-
-    def _open_job(self, number: int) -> None:
-        job = JobId(b"%d" % number + b"#" * 19)
-        replicas, quorum = [(0, 0), (2, 0), (3, 2), (0, 2)][number]
-        policy = Policy(replicas, quorum, failures_max=32)  # so many that a unit fails by disagreement only
-        self.world.jobs[job] = Submitted(policy)
-        self.world.send(JobAccepted(job, "job", Submitter(OWNER, number % 2), policy, Needs()))
-        for _ in range(self.rng.randint(1, 6)):
-            self.world.submit(job, self.rng.randint(1, 40), self.rng.randint(0, 50))
-        self.world.jobs[job].closed = True
-        self.world.send(JobClosed(job))
-
-    def _react(self) -> None:
-        """Let every attempt that nobody works on be worked on, and the timer ring."""
-        for key, held in self.world.held.items():
-            if not held.begun:
-                held.begun = True
-                delay = self.rng.expovariate(1 / self.habits[key[0]].seconds)
-                self._at(delay, lambda held=held: self._end(held))
-        if self.world.wake is not None:
-            wake, self.world.wake = self.world.wake, None
-            self._at(max(wake - self.world.now, 0.0), lambda: self.world.send(Tick()))
-
-    def _end(self, held: Held) -> None:
-        if self.world.held.get((held.node, held.job, held.index)) is not held:
-            return
-        habits, well = self.habits[held.node], self.world.now >= self.quiet_at
-        chance = self.rng.random()
-        if not well and chance < habits.leaves / 20:
-            view = self.world.views[held.node]
-            self.world.lose(held.node)
-            self._at(1.0, lambda: self._arrive(view))
-        elif not well and chance < habits.crashes / 10:
-            self.world.failures([held], AttemptStatus.CRASHED)
-        elif not well and chance < habits.refuses:
-            self.world.failures([held], self.rng.choice([AttemptStatus.REFUSED, AttemptStatus.HANDED_BACK]))
-        else:
-            self.world.results([held], b"wrong" if self.rng.random() < habits.lies else b"right")
-
-
-@pytest.mark.parametrize("seed", range(50))
-def test_every_job_ends_rightly_though_nodes_crash_leave_refuse_and_lie(seed: int) -> None:
-    """One ring of colluders has one vote: it is never believed, however many nodes it brings."""
-    small = SmallWorld(seed)
-    small._react()
-    small.run(3_600.0)
-
-    repeat = f"repeat with seed={seed}"
-    for job, known in small.world.jobs.items():
-        assert known.state, f"{small.world.owner.why(job, None, small.world.now)}; {repeat}"
-        assert {end.value for end in known.ends.values()} == {b"right"}, repeat
-    small.world.check_nothing_is_left()

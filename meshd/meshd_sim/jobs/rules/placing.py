@@ -37,6 +37,17 @@ def _needs_one_more(job: JobBook, unit: UnitBook, node: NodeId, voter: str | Nod
     require(spent < needed, 15, f"{where} runs {spent + 1} times, {needed} copies were needed")
 
 
+def check_recalls(effects_of_step: list[effects.Effect], book: OwnerBook) -> None:
+    """After a step nobody runs what ended in it: whoever had a copy was told."""
+    for effect in effects_of_step:
+        if isinstance(effect, effects.Deliver):
+            job = book.jobs[effect.job]
+            for outcome in effect.outcomes:
+                left = len(job.units[outcome.index].out)
+                where = f"unit {outcome.index} of job {job.plan.number}"
+                require(not left, 15, f"{where} ended, and {left} nodes that run it were not told")
+
+
 def _fits_the_window(book: OwnerBook, node: NodeId, sizes: Sequence[int]) -> None:
     window, held = book.windows.get(node), _held(book, node)
     require(window is not None, 13, "a lease to a node that granted nothing")

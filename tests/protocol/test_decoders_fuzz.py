@@ -17,10 +17,21 @@ from meshd_protocol.limits import FRAME_HEADER_BYTES
 from meshd_protocol.messages.local import LOCAL
 from meshd_protocol.messages.peer import PEER
 from meshd_protocol.messages.worker import WORKER
-from meshd_protocol.records import Core, DirectoryRecord, Manifest, Offer, Receipt, Record, State, Tranche
+from meshd_protocol.records import (
+    Claim,
+    Core,
+    DirectoryRecord,
+    Manifest,
+    Offer,
+    Receipt,
+    Record,
+    Revocation,
+    State,
+    Tranche,
+)
 
 CHANNELS = [PEER, LOCAL, WORKER]
-RECORDS = [Manifest, Tranche, Receipt, State, Core, Offer, DirectoryRecord]
+RECORDS = [Manifest, Tranche, Receipt, State, Core, Offer, Claim, Revocation, DirectoryRecord]
 BOUND = 64
 FOLDER = Path(meshd_protocol.__file__).parents[1] / "vectors"
 VALID = {

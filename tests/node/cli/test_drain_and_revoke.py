@@ -1,0 +1,123 @@
+"""`drain` and `revoke` in this process: what they send, wait for and print, and what they refuse before they ask."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from meshd_node.cli import drain as drain_verb
+from meshd_node.cli import revoke as revoke_verb
+from meshd_node.cli.drain import drain
+from meshd_node.cli.exits import Exit
+from meshd_node.cli.main import run
+from meshd_node.cli.output import Output
+from meshd_node.cli.revoke import revoke
+from meshd_protocol.messages.local import Drain, Revoke
+
+
+class FakeDaemon:
+    """Answers in the order in which a test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[Drain | Revoke] = []
+        self.answers: list[dict[str, Any]] = []
+        self.out = io.StringIO()
+
+    @contextmanager
+    def asking(self) -> Iterator[Any]:
+        yield self.ask
+
+    def ask(self, order: Drain | Revoke) -> dict[str, Any]:
+        self.asked.append(order)
+        return self.answers.pop(0)
+
+    @property
+    def output(self) -> Output:
+        return Output(self.out, io.StringIO())
+
+
+@pytest.fixture
+def daemon(monkeypatch) -> FakeDaemon:
+    fake = FakeDaemon()
+    monkeypatch.setattr(drain_verb, "asking", fake.asking)
+    monkeypatch.setattr(revoke_verb, "asking", fake.asking)
+    return fake
+
+
+def progress(running: int, own_units: int, state: str = "draining") -> dict[str, Any]:
+    return {"state": state, "running": running, "own_units": own_units}
+
+
+def test_drain_returns_at_once_and_says_what_still_runs(daemon: FakeDaemon) -> None:
+    daemon.answers = [progress(2, 5)]
+
+    assert drain(daemon.output, on=True, wait=False, as_json=False) == 0
+
+    assert daemon.asked == [Drain(True)]
+    assert daemon.out.getvalue() == "draining: 2 units run here, 5 of this node's own jobs have not ended\n"
+
+
+def test_drain_that_waits_asks_until_nothing_is_left(daemon: FakeDaemon) -> None:
+    daemon.answers = [progress(1, 1), progress(1, 0), progress(0, 1), progress(0, 0)]
+    pauses: list[float] = []
+
+    assert drain(daemon.output, on=True, wait=True, as_json=False, pause=pauses.append) == 0
+
+    assert len(pauses) == 3
+    assert daemon.out.getvalue().startswith("drained: ")
+
+
+def test_drain_off_takes_work_again(daemon: FakeDaemon) -> None:
+    daemon.answers = [progress(0, 0, "ready")]
+
+    assert drain(daemon.output, on=False, wait=False, as_json=False) == 0
+
+    assert daemon.asked == [Drain(False)]
+    assert daemon.out.getvalue() == "takes work again\n"
+
+
+def test_both_print_json_for_scripts(daemon: FakeDaemon) -> None:
+    revoked = {"node": "abc", "operator": "lab", "until": 1_815_552_000.0, "reason": ""}
+    daemon.answers = [progress(0, 0)]
+    drain(daemon.output, on=True, wait=False, as_json=True)
+    assert json.loads(daemon.out.getvalue()) == progress(0, 0)
+
+    daemon.answers, daemon.out = [revoked], io.StringIO()
+    revoke(daemon.output, Revoke("abc"), as_json=True)
+    assert json.loads(daemon.out.getvalue()) == revoked
+
+
+def test_revoke_says_who_and_until_when(daemon: FakeDaemon) -> None:
+    daemon.answers = [{"node": "abc", "operator": "lab", "until": 1_815_552_000.0, "reason": "sold"}]
+
+    assert revoke(daemon.output, Revoke("ada", "", "sold"), as_json=False) == 0
+
+    assert daemon.asked == [Revoke("ada", "", "sold")]
+    told = daemon.out.getvalue()
+    assert told == "revoked abc of operator lab, until its certificates have ended on 2027-07-14\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["drain", "--off", "--wait"], "nothing to wait for"),
+        (["revoke"], "NODE"),
+        (["revoke", "ada", "--reason", "x" * 201], "201 characters, 200 are allowed"),
+        (["revoke", "x" * 201], "201 characters"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_a_daemon_is_asked(arguments, words, capsys) -> None:
+    assert run(arguments) == Exit.USAGE
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["drain"], ["revoke", "ada"]])
+def test_without_a_daemon_both_say_so(arguments, capsys, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("MESHD_DIR", str(tmp_path))
+    assert run(arguments) == Exit.UNAVAILABLE
+    assert capsys.readouterr().err.count("\n") == 1

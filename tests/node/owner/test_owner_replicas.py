@@ -218,3 +218,19 @@ def test_two_copies_that_differ_wait_for_a_third_node(rig) -> None:
     rig.answer(rig.leases[0])
 
     assert rig.delivered[job][0].value == b"right"
+
+
+def test_a_unit_whose_copies_all_differ_fails_when_the_last_node_that_could_tell_is_lost(rig) -> None:
+    """It waited for ever: only a vote that came made the owner see that nobody was left to ask."""
+    strangers(rig, 4)
+    job = rig.job(policy=Policy(replicas=2))
+    rig.submit(job, 1)
+    rig.send(JobClosed(job))
+    for answer in (b"one", b"two", b"three"):
+        rig.answer(rig.leases[0], answer)
+    (last,) = rig.leases
+
+    rig.send(ExecutorLost(last.node, "reset"))
+
+    assert rig.delivered[job][0].status is UnitStatus.FAILED
+    assert rig.finished[job].state == "failed"

@@ -111,6 +111,13 @@ class Endings:
                     grant.deadline = min(turn.now + grant.duration_s, grant.lost_at)
         return min((grant.deadline for held in executor.held.values() for grant in held.values()), default=None)
 
+    def end_babel(self, job: Job, turn: Turn) -> None:
+        """Fail what waits for one more voter, though its copies all differ and nobody is left to ask any more."""
+        for shelf in job.shelves.waiting():
+            for unit in list(shelf.units):
+                if shelf.holds(unit) and self._is_babel(job, unit.open_trial()):
+                    self._fail(job, unit, disagreement_reason(job.plan.quorum, unit.open_trial()), turn)
+
     def cancel(self, job: Job, unit: Unit, turn: Turn) -> None:
         """End a unit that nobody wants any more."""
         self._close(job, unit, turn)

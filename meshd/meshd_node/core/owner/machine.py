@@ -57,7 +57,11 @@ class Owner:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Apply one event; return what the shell must do, in order."""
         turn = Turn(now)
+        version = self._executors.version
         self._apply(event, turn)
+        if version != self._executors.version:
+            for job in self._jobs.values():
+                self._endings.end_babel(job, turn)
         turn.settle()
         self._finish_jobs(turn)
         self._dispatch.run(turn)

@@ -19,6 +19,7 @@ from meshd_node.core.members.effects import (
     Member,
     MemberChanged,
     MemberState,
+    Outgoing,
     PublishAnew,
     Send,
     Wake,
@@ -27,6 +28,7 @@ from meshd_node.core.members.events import (
     ClaimMade,
     DialFailed,
     Event,
+    LoadChanged,
     MessageArrived,
     NewsArrived,
     PeerDown,
@@ -44,6 +46,7 @@ from meshd_protocol.framing import Frame, Message
 from meshd_protocol.ids import MeshId, NodeId
 from meshd_protocol.limits import FRAME_HEADER_BYTES
 from meshd_protocol.messages.membership import (
+    Load,
     Rumours,
     SignedClaim,
     SignedRevocation,
@@ -225,6 +228,15 @@ class World:
         for host in self.hosts.values():
             total += host.sent
         return total
+
+    def load(self, index: int, load: Load) -> None:
+        self.feed(self.host(index), LoadChanged(load))
+
+    def tick(self, host: Host) -> None:
+        self.feed(host, Tick())
+
+    def send(self, a: int, b: int, message: Outgoing) -> None:
+        self._perform(self.host(a), Send(node_of(b), message))
 
     # --- the shells ---
 

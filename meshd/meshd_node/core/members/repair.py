@@ -194,16 +194,15 @@ class Repair:
     def _round(self, now: float) -> list[Effect]:
         self._dialled = {node: until for node, until in self._dialled.items() if until > now}
         self._disputed = {node: (version, until) for node, (version, until) in self._disputed.items() if until > now}
+        if self._rounds % _BLIND_EVERY == 0 and self._connected:
+            bucket = self._rounds // _BLIND_EVERY % _BLIND_BUCKETS
+            told = tell(self._roster, _BLIND_BUCKETS, [bucket], now)
+            peer = self._rng.choice(list(self._connected))
+            return [] if told is None else self._say(peer, told, len(told.digests), now)
         partner = self._choose(now)
         if partner is None:
             return []
-        if partner not in self._connected:
-            return self._dial(partner, now, self._dialled)
-        if self._rounds % _BLIND_EVERY:
-            return self._begin(partner, now)
-        bucket = self._rounds // _BLIND_EVERY % _BLIND_BUCKETS
-        told = tell(self._roster, _BLIND_BUCKETS, [bucket], now)
-        return [] if told is None else self._say(partner, told, len(told.digests), now)
+        return self._begin(partner, now) if partner in self._connected else self._dial(partner, now, self._dialled)
 
     def _choose(self, now: float) -> NodeId | None:
         """Somebody to compare with: of those held for dead in half of the rounds, else of those who live."""

@@ -1,7 +1,7 @@
 """What is passed on to peers, in two lanes: what is urgent five times a second, refreshed offers once.
 
-A node passes a record on whole at first, then by its digest, and whoever lacks it asks. Its publisher gives it whole
-to several neighbours. Load is never told: it rides on the answers to probes.
+A publisher gives its record whole to some peers. They pass it on by its digest, urgent ones once whole, and whoever
+lacks it asks. Load is never told: it rides on the answers to probes.
 """
 
 import math
@@ -24,13 +24,11 @@ from meshd_protocol.messages.membership import REVOCATION, StateWants, handle_of
 from meshd_protocol.records import Slot, Version
 
 _StateKey: TypeAlias = tuple[NodeId, Slot]
+_RevocationKey: TypeAlias = tuple[NodeId, str]
 _Accuser: TypeAlias = NodeId
 _Accused: TypeAlias = NodeId
 # The urgent lane may carry so many times more in one message than the other one.
 _URGENT_FACTOR: Final = 4
-# A refreshed offer that does not come is no loss, a member that is not heard of is: of a join each node tells some more
-# neighbours, so that of 100 that join at once all are known to all in 19 of 20 cases, before any repair.
-_URGENT_EXTRA: Final = 4
 # A claim has 150 bytes: asking for it would cost as much.
 _ALWAYS: Final = 1_000_000
 _SLOTS: Final = frozenset(Slot)
@@ -44,7 +42,7 @@ class Rumours:
         self._rng = rng
         self._config = config
         self._roster = roster
-        self._revocations: Lane[tuple[NodeId, str]] = Lane()
+        self._revocations: Lane[_RevocationKey] = Lane()
         self._claims: Lane[tuple[_Accused, _Accuser]] = Lane()
         self._accusers: dict[_Accused, list[_Accuser]] = {}
         self._urgent: Lane[_StateKey] = Lane()
@@ -56,12 +54,13 @@ class Rumours:
     # --- what is passed on ----------------------------------------------------------------------------------------
 
     def state(self, state: VerifiedState, *, urgent: bool, teller: NodeId | None = None) -> None:
-        """Pass a state on that was news. This node's own goes whole to several neighbours."""
+        """Pass a state on that was news. This node's own goes whole to several peers."""
         record = state.state
         key = (record.publisher, record.slot)
         lane, other = (self._urgent, self._refreshed) if urgent else (self._refreshed, self._urgent)
         other.drop(key)
-        whole = self._config.fanout if record.publisher == self._node else 1
+        # Of three pushes two reach somebody who has it already, so others push nothing but what is urgent.
+        whole = self._config.fanout if record.publisher == self._node else int(urgent)
         lane.put(key, Rumour(state.signed, digests.of_state(record), whole, teller))
 
     def revocation(self, revocation: VerifiedRevocation, teller: NodeId | None = None) -> None:
@@ -127,22 +126,23 @@ class Rumours:
         """Pass on what is due, to a few of those who can hear it. What nobody can hear waits."""
         if not hearers or now < self.next_at():
             return []
-        spread = self._spread()
         targets = self._targets(hearers)
         parcels = [Parcel(target, _URGENT_FACTOR * self._config.rumour_bytes) for target in targets]
-        due: list[Lane[tuple[NodeId, Slot]] | Lane[tuple[NodeId, str]]] = []
+        due: list[tuple[Lane[_StateKey] | Lane[_RevocationKey], int]] = []
         if self._hurries() and now >= self._urgent_at:
             self._urgent_at = now + self._config.urgent_tick_s
+            spread = self._spread(self._config.spread_factor)
             self._fill_urgent(parcels, spread)
-            due += (self._revocations, self._urgent)
+            due += ((self._revocations, spread), (self._urgent, spread))
         if self._refreshed and now >= self._tick_at:
             self._tick_at = now + self._config.tick_s
             for parcel in parcels:
                 parcel.room = min(parcel.room, self._config.rumour_bytes)
+            spread = self._spread(self._config.refresh_spread_factor)
             self._refreshed.fill(parcels, spread)
-            due.append(self._refreshed)
-        for lane in due:
-            lane.fill_digests(parcels, spread if lane is self._refreshed else spread + _URGENT_EXTRA)
+            due.append((self._refreshed, spread))
+        for lane, spread in due:
+            lane.fill_digests(parcels, spread)
         return [Send(parcel.target, parcel.message()) for parcel in parcels if not parcel.empty]
 
     def next_at(self) -> float:
@@ -151,15 +151,16 @@ class Rumours:
         return min(urgent_at, self._tick_at if self._refreshed else math.inf)
 
     def _fill_urgent(self, parcels: list[Parcel], spread: int) -> None:
-        self._revocations.fill(parcels, spread + _URGENT_EXTRA)
+        self._revocations.fill(parcels, spread)
         # Half of the room at most: a storm of accusations must not hold up the states that refute them.
         kept = [parcel.room // 2 for parcel in parcels]
         for parcel, room in zip(parcels, kept, strict=True):
             parcel.room -= room
-        self._claims.fill(parcels, spread)
+        # Of one death several tell: it is enough if some of them are heard.
+        self._claims.fill(parcels, self._spread(self._config.refresh_spread_factor))
         for parcel, room in zip(parcels, kept, strict=True):
             parcel.room += room
-        self._urgent.fill(parcels, spread + _URGENT_EXTRA)
+        self._urgent.fill(parcels, spread)
         if not self._claims:
             self._accusers.clear()
 
@@ -179,6 +180,6 @@ class Rumours:
     def _hurries(self) -> bool:
         return bool(self._urgent or self._claims or self._revocations)
 
-    def _spread(self) -> int:
-        """How often one rumour is passed on by each node: enough to reach all of them but for a few in a million."""
-        return self._config.spread_factor * math.ceil(math.log10(len(self._roster.living()) + 1))
+    def _spread(self, factor: int) -> int:
+        """How often one rumour is passed on by each node: so often that it reaches nearly all before it dies out."""
+        return factor * math.ceil(math.log10(len(self._roster.living()) + 1))

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from meshd_node.core.owner.events import (
     Event,
     ExecutorChanged,
     ExecutorLost,
+    ExecutorRevoked,
     ExecutorView,
     JobAccepted,
     JobClosed,
@@ -57,6 +59,15 @@ class Held:
     size: int
 
 
+class Vote(NamedTuple):
+    """What one node said of a unit."""
+
+    node: NodeId
+    voter: object
+    trusted: bool
+    digest: Digest
+
+
 @dataclass
 class Submitted:
     """What the submitter knows of a job."""
@@ -80,7 +91,7 @@ class Watched:
         self.windows: dict[NodeId, tuple[int, int]] = {}
         self.jobs: dict[JobId, Submitted] = {}
         self.held: dict[tuple[NodeId, JobId, int], Held] = {}
-        self.votes: dict[tuple[JobId, int], list[tuple[object, bool, Digest]]] = {}
+        self.votes: dict[tuple[JobId, int], list[Vote]] = {}
         self.wake: float | None = None
 
     def send(self, event: Event) -> list[Effect]:
@@ -106,7 +117,7 @@ class Watched:
             del self.held[each.node, each.job, each.index]
             view = self.views[node]
             voter: object = node if view.trusted else view.operator
-            self.votes.setdefault((job, each.index), []).append((voter, view.trusted, digest))
+            self.votes.setdefault((job, each.index), []).append(Vote(node, voter, view.trusted, digest))
         answers = [AttemptResult(each.index, each.attempt, AttemptStatus.RETURNED, value, 50) for each in held]
         self.send(ResultsArrived(node, job, 1, answers, [digest] * len(held)))
 
@@ -119,11 +130,20 @@ class Watched:
 
     def lose(self, node: NodeId) -> None:
         """A node's session ends."""
+        self._forget(node)
+        self.send(ExecutorLost(node, "reset"))
+
+    def revoke(self, node: NodeId) -> None:
+        """A node has no voice any more: none of its votes may be among those that a verdict rests on."""
+        self._forget(node)
+        self.votes = {key: [vote for vote in votes if vote.node != node] for key, votes in self.votes.items()}
+        self.send(ExecutorRevoked(node))
+
+    def _forget(self, node: NodeId) -> None:
         for key in [key for key in self.held if key[0] == node]:
             del self.held[key]
         self.views.pop(node, None)
         self.windows.pop(node, None)
-        self.send(ExecutorLost(node, "reset"))
 
     def show(self, view: ExecutorView) -> None:
         """A node is seen."""
@@ -194,14 +214,14 @@ class Watched:
             return
         digest = digests[job, outcome.index]
         assert digest == result_digest(outcome.status, outcome.value)
-        votes = [vote for vote in self.votes[job, outcome.index] if vote[2] == digest]
+        votes = [vote for vote in self.votes[job, outcome.index] if vote.digest == digest]
         self._watch_quorum(known.policy, votes)
 
     @staticmethod
-    def _watch_quorum(policy: Policy, votes: list[tuple[object, bool, Digest]]) -> None:
-        voters = len({voter for voter, _, _ in votes})
+    def _watch_quorum(policy: Policy, votes: list[Vote]) -> None:
+        voters = len({vote.voter for vote in votes})
         if policy.replicas == 0 and policy.quorum == 0:
-            assert voters >= 2 or any(trusted for _, trusted, _ in votes), "no single stranger is believed"
+            assert voters >= 2 or any(vote.trusted for vote in votes), "no single stranger is believed"
         else:
             assert voters >= (policy.quorum or policy.replicas // 2 + 1), "a quorum of distinct voters"
 
@@ -248,6 +268,10 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data())
     def lose_node(self, data: st.DataObject) -> None:
         self.world.lose(data.draw(st.sampled_from(list(self.world.views))))
+
+    @rule(number=st.integers(0, 4))
+    def revoke_node(self, number: int) -> None:
+        self.world.revoke(node_view(number, trusted=False).node)
 
     @precondition(lambda self: len(self.world.jobs) < 6)
     @rule(policy=st.sampled_from(POLICIES), uid=st.integers(1, 2))

@@ -5,32 +5,64 @@ import random
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeAlias, TypeVar
 
 from meshd_sim.campaign import Campaign, Outcome, Plan, swarm_of
 from meshd_sim.conditions import Model
 from meshd_sim.faults import Fault
+from meshd_sim.jobs import command
+from meshd_sim.jobs.command import JobRun
+from meshd_sim.jobs.faults import JobFault
+from meshd_sim.jobs.world import JobOptions
+
+# One seed, with the trace going somewhere or nowhere; or many, so many or for so many minutes.
+Runs: TypeAlias = tuple[Callable[[TextIO | None], int], Callable[[int, float], int]]
+
+_KindT = TypeVar("_KindT", Fault, JobFault)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; 0 if everything held, 1 if not."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        run_one, run_many = _job_runs(options) if options.jobs else _mesh_runs(options)
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --faults: {error}")
+    if options.seeds > 1 or options.for_minutes:
+        return run_many(options.seeds, options.for_minutes)
+    if options.trace is None:
+        return run_one(None)
+    with Path(options.trace).open("w", encoding="utf-8") as out:
+        return run_one(out)
+
+
+def _mesh_runs(options: argparse.Namespace) -> Runs:
+    """What looks at memberships."""
     plan = Plan(
-        seed=options.seed if options.seed is not None else secrets.randbits(32),
+        seed=_seed(options),
         nodes=options.nodes,
         minutes=options.minutes,
-        faults=options.faults,
+        faults=_faults_of(Fault, options.faults),
         model=options.network,
     )
-    if options.seeds > 1 or options.for_minutes:
-        return _run_many(plan, options.seeds, options.for_minutes)
-    if options.trace is None:
-        return _run_one(plan, None)
-    with Path(options.trace).open("w", encoding="utf-8") as out:
-        return _run_one(plan, out)
+    return partial(_run_one, plan), partial(_run_many, plan)
+
+
+def _job_runs(options: argparse.Namespace) -> Runs:
+    """What looks at jobs."""
+    faults = _faults_of(JobFault, options.faults)
+    world = JobOptions(nodes=options.nodes, jobs=options.jobs, trouble_s=60.0 * options.minutes, faults=faults)
+    run = JobRun(_seed(options), world)
+    return partial(command.run_one, run), partial(command.run_many, run)
+
+
+def _seed(options: argparse.Namespace) -> int:
+    return options.seed if options.seed is not None else secrets.randbits(32)
 
 
 def _run_one(plan: Plan, out: TextIO | None) -> int:
@@ -98,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="which world; a fresh one if absent")
     parser.add_argument("--nodes", type=_count, default=9)
     parser.add_argument("--minutes", type=float, default=1.0, help="virtual minutes of each seed, at least one round")
-    parser.add_argument("--faults", type=_fault_kinds, default=frozenset(Fault), help="none, all, or kinds: a,b,c")
+    parser.add_argument("--faults", default="all", help="none, all, or kinds: a,b,c")
+    parser.add_argument("--jobs", type=_count, help="look at so many jobs on these nodes, not at their membership")
     parser.add_argument("--network", type=_model, default=Model.TLS, help="tls or datagram")
     parser.add_argument("--seeds", type=_count, default=1, help="run so many fresh seeds, drawn from --seed")
     parser.add_argument("--for-minutes", type=float, default=0.0, help="run fresh seeds for so many real minutes")
@@ -113,14 +146,14 @@ def _count(text: str) -> int:
     return number
 
 
-def _fault_kinds(text: str) -> frozenset[Fault]:
+def _faults_of(kinds: type[_KindT], text: str) -> frozenset[_KindT]:
     if text == "all":
-        return frozenset(Fault)
+        return frozenset(kinds)
     names = [] if text == "none" else text.split(",")
     try:
-        return frozenset(Fault(name) for name in names)
+        return frozenset(kinds(name) for name in names)
     except ValueError:
-        known = ", ".join(kind.value for kind in Fault)
+        known = ", ".join(kind.value for kind in kinds)
         raise argparse.ArgumentTypeError(f"{text!r} is not none, all, or kinds of: {known}") from None
 
 

@@ -86,11 +86,12 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Self:
-    """What a node says of itself when its process starts."""
+    """What a node says of itself when its process starts, and when it begins to try its seeds."""
 
     core: Core
     offer: Offer
     epoch: int
+    looks_after_s: float = 0.0
 
 
 class MembershipHost:
@@ -125,7 +126,7 @@ class MembershipHost:
         if isinstance(kept, tuple):
             self._revocations.update((each.signed.body, None) for each in kept)
             self.handle(Revoked(list(kept)))
-        self._seeds_alarm.set(self._seeds.next_at())
+        self._seeds_alarm.set(self._process.now + who.looks_after_s)
 
     def publish(self, content: Core | Offer) -> None:
         """Say something new of this node."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from meshd_node.core.members.config import MembershipConfig
@@ -141,8 +142,8 @@ class World:
         one = self.nodes[node] = Node(number, node, f"node{number}", address, port, clock, tuple(seeds))
         return one
 
-    def start(self, node: Node) -> None:
-        """Start a process; its boot epoch is on the disk before anybody hears of it."""
+    def start(self, node: Node, *, looks_after_s: float = 0.0) -> None:
+        """Start a process; its boot epoch is on the disk before anybody hears of it. It tries its seeds then."""
         assert node.process is None, "one process of a node at a time"
         epoch = node.disk.read("epoch")
         epoch = epoch + 1 if isinstance(epoch, int) else 1
@@ -162,11 +163,8 @@ class World:
         if self.furnish is not None:
             self.furnish(node, process)
         node.port.endpoint = process
-        process.enter(lambda: self._introduce(node, epoch))
-
-    def _introduce(self, node: Node, epoch: int) -> None:
-        assert node.host is not None, "it was just made"
-        node.host.start(Self(core=self._core(node), offer=self.offer(), epoch=epoch))
+        who = Self(core=self._core(node), offer=self.offer(), epoch=epoch, looks_after_s=looks_after_s)
+        process.enter(partial(node.host.start, who))
 
     def _core(self, node: Node) -> Core:
         certificates = list(self.notary.certified(node.node).chain)
@@ -235,15 +233,29 @@ class World:
         return [node.address for node in list(self.nodes.values())[:3]]
 
     def found(self, count: int, *, drift: float = 0.0) -> list[Node]:
-        """A mesh that has lived for long: all know all, though no session has begun yet."""
+        """A mesh that has lived for long: all know all, and nothing that recurs happens to all at once.
+
+        Sessions have still to begin, and so has the first round of what recurs: it is over after `refresh_s`.
+        """
         nodes = self.prepare(count, drift=drift)
+        ages = self.engine.stream("ages")
         for node in nodes:
-            self.start(node)
+            self.start(node, looks_after_s=ages.uniform(0.0, self.config.dial_last_s))
+            assert node.host is not None, "it was just started"
+            refresh_s = max(self.config.refresh_s, count * self.config.refresh_per_member_s)
+            self.engine.after(ages.uniform(0.0, refresh_s), self._refresh, (node, node.process))
         states = [self._states_of(node) for node in nodes]
         for node in nodes:
             others = [state for each, both in zip(nodes, states, strict=True) if each is not node for state in both]
             self._tell(node, others)
         return nodes
+
+    def _refresh(self, refreshed: tuple[Node, Process]) -> None:
+        node, process = refreshed
+        if node.process is process and node.phase is Phase.ALIVE:
+            host = node.host
+            assert host is not None, "it runs"
+            process.enter(lambda: host.publish(self.offer()))
 
     def _states_of(self, node: Node) -> list[VerifiedState]:
         assert node.host is not None, "it runs"

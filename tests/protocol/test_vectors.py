@@ -130,6 +130,7 @@ CHECKS: dict[str, Check] = {
     "merkle": read_root,
     "messages_directory": read_message(PEER),
     "messages_local": read_message(LOCAL),
+    "messages_membership": read_message(PEER),
     "messages_peer": read_message(PEER),
     "messages_worker": read_message(WORKER),
     "names": read_name,
@@ -171,9 +172,10 @@ def test_every_kind_of_every_channel_has_vectors() -> None:
         assert kinds == {kind.KIND for kind in _subclasses(Message) if kind.__module__.endswith(f".{channel.name}")}
 
 
-def test_every_kind_of_the_directory_has_vectors() -> None:
-    kinds = {vector["kind"] for vector in load("messages_directory") if vector["why"] == "valid"}
-    assert kinds == {kind.KIND for kind in _subclasses(Message) if kind.__module__.endswith(".directory")}
+@pytest.mark.parametrize("part", ["directory", "membership"])
+def test_every_kind_of_a_part_of_the_peer_channel_has_vectors(part: str) -> None:
+    kinds = {vector["kind"] for vector in load(f"messages_{part}") if vector["why"] == "valid"}
+    assert kinds == {kind.KIND for kind in _subclasses(Message) if kind.__module__.endswith(f".{part}")}
 
 
 def test_vectors_mostly_must_fail() -> None:

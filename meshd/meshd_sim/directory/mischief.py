@@ -30,6 +30,7 @@ _FAR_AHEAD: Final = 1 << 30
 def silent(host: Host, sender: NodeId, message: Question) -> Message | None:
     """Never answers."""
     del host, sender, message
+    return None
 
 
 def inventing(host: Host, sender: NodeId, message: Question) -> Message | None:

@@ -8,8 +8,8 @@ from meshd_node.core.directory.effects import LookupEnded
 from meshd_node.core.directory.events import ContactSeen, LookUpNodes, LookUpRecords, PublishRecord
 from meshd_protocol.ids import ID_BYTES, Key
 from meshd_protocol.records import DirectoryKind
-from meshd_sim.directory.mischief import ALL, Mischief
-from meshd_sim.directory.world import Host, World, nearest
+from meshd_sim.directory.mischief import ALL
+from meshd_sim.directory.world import Host, Mischief, World, nearest
 
 # A node joins through so many that are there already, and the next one comes so much later.
 _SEEDS: Final = 3

@@ -29,12 +29,14 @@ class Reply(Struct, frozen=True, gc=False):
 class LookupEnded(Struct, frozen=True, gc=False):
     """What a search found: the nodes nearest to its last place that answered, the nearest first, and records.
 
-    `hops` is how many answers led to the nearest node, or to the first record.
+    `sources` had one of the records; this node itself may be one. `hops` is how many answers led to the nearest node,
+    or to the first record.
     """
 
     search: SearchId
     contacts: list[Contact]
     records: list[VerifiedRecord]
+    sources: list[NodeId]
     hops: int
     questions: int
     seconds: float

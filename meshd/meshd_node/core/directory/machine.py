@@ -200,11 +200,11 @@ class Directory:
         search = Search(event.search, deque(keys), now, for_records=True, voices=voices, thorough=event.thorough)
         self._storage.expire(now)
         # All salts of what is held here are one voice.
-        search.take([record for key in keys for record in self._storage.under(key)], 0)
+        search.take(self._node, [record for key in keys for record in self._storage.under(key)], 0)
         return self._begin(search)
 
     def _begin(self, search: Search) -> list[Effect]:
-        return [] if self._searches.add(search) else [LookupEnded(search.number, [], [], 0, 0, 0.0)]
+        return [] if self._searches.add(search) else [LookupEnded(search.number, [], [], [], 0, 0, 0.0)]
 
     def _advance(self, now: float) -> list[Effect]:
         asks, ended = self._searches.advance(now)

@@ -34,16 +34,16 @@ class Search:
     lookups: list[Lookup] = field(default_factory=list)
     found: dict[NodeId, VerifiedRecord] = field(default_factory=dict)
     found_at_hops: int = 0
-    heard: int = 0
+    sources: dict[NodeId, None] = field(default_factory=dict)
     questions: int = 0
     # When to look at it though nothing is heard; at once whenever something was.
     due_at: float = -math.inf
 
-    def take(self, records: Sequence[VerifiedRecord], hops: int) -> None:
+    def take(self, source: NodeId, records: Sequence[VerifiedRecord], hops: int) -> None:
         """Hear what one node gave: keep the best record of each publisher."""
         if not records:
             return
-        self.heard += 1
+        self.sources[source] = None
         if not self.found:
             self.found_at_hops = hops
         for record in records:
@@ -54,7 +54,7 @@ class Search:
 
     def satisfied(self) -> bool:
         """Whether nothing more has to be asked."""
-        return self.heard >= self.voices and not self.thorough
+        return len(self.sources) >= self.voices and not self.thorough
 
     def next_keys(self) -> list[Key]:
         """The places to look at now: all, or the next one if the last one gave nothing."""
@@ -71,5 +71,12 @@ class Search:
     def outcome(self, now: float) -> LookupEnded:
         """What to tell whoever asked."""
         hops = self.found_at_hops if self.found else max((lookup.hops() for lookup in self.lookups), default=0)
-        records = list(self.found.values())
-        return LookupEnded(self.number, self.answerers(), records, hops, self.questions, now - self.began_at)
+        return LookupEnded(
+            self.number,
+            self.answerers(),
+            list(self.found.values()),
+            list(self.sources),
+            hops,
+            self.questions,
+            now - self.began_at,
+        )

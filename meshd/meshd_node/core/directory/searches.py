@@ -52,7 +52,7 @@ class Searches:
         search.due_at = -math.inf
         lookup.answered(node, contacts, self._distrust.nodes)
         if node not in lookup.liars:
-            search.take(records, lookup.depth_of(node))
+            search.take(node, records, lookup.depth_of(node))
 
     def failed(self, search: Search, lookup: Lookup, node: NodeId) -> None:
         """A node that a lookup asked can not be reached, or said nothing of worth."""

@@ -1,0 +1,1 @@
+"""The directory's shell: checks what comes in, signs what goes out, reaches whom the machine wants to ask."""

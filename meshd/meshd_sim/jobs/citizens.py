@@ -1,12 +1,14 @@
 """The nodes of a world of jobs: who they belong to, how they behave, and what others see of them."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from meshd_node.core.owner.events import ExecutorView
 from meshd_protocol.ids import ID_BYTES, NodeId
 from meshd_protocol.records import CageLevel, Offer, Phase
-from meshd_sim.jobs.habits import Habits, Mischief
+from meshd_sim.jobs.faults import JobFault
+from meshd_sim.jobs.habits import Habits, draw_habits
 from meshd_sim.jobs.part import JobPart
 from meshd_sim.ports import Port
 from meshd_sim.process import Clock, Process
@@ -48,7 +50,7 @@ class Citizen:
         return ExecutorView(self.node, self.operator, trusted, self.phase is Phase.ALIVE, offer, 0.01)
 
 
-def births(count: int, mischief: Mischief, rng: random.Random) -> list[Birth]:
+def births(count: int, kinds: Collection[JobFault], rng: random.Random) -> list[Birth]:
     """A lab whose nodes trust each other, and strangers, of whom some are bad and some share an operator.
 
     Users submit on honest nodes: a node that lies to itself harms nobody else.
@@ -58,7 +60,7 @@ def births(count: int, mischief: Mischief, rng: random.Random) -> list[Birth]:
     for number in range(count):
         own = number < lab
         operator = "lab" if own else rng.choice([f"op{number}", f"op{number}", "club"])
-        habits = mischief.habits(rng, trusted=own or operator == "club")
+        habits = draw_habits(rng, kinds, trusted=own or operator == "club")
         submits = number == 0 or (habits.honest and not habits.silent and rng.random() < 0.2)
         node = NodeId(b"%04d" % number + rng.randbytes(ID_BYTES - 4))
         drawn.append(Birth(node, operator, rng.randint(1, 4), habits, submits))

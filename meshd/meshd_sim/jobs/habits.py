@@ -1,7 +1,10 @@
 """How a node's workers, and the node itself, behave: rates of each fault, most of them zero in most worlds."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from meshd_sim.jobs.faults import JobFault
 
 HONEST_RING = b""
 
@@ -25,42 +28,22 @@ class Habits:
         return not self.lies and not self.cheats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mischief:
-    """Which faults this world has at all."""
-
-    dying_workers: bool = False
-    liars: bool = False
-    colluders: bool = False
-    cheats: bool = False
-    silent: bool = False
-
-    @classmethod
-    def drawn(cls, rng: random.Random, allowed: bool) -> "Mischief":
-        """Each on or off: faults that are always on hide what they do one by one."""
-        if not allowed:
-            return cls()
-        dying, liars, colluders, cheats, silent = (rng.random() < 0.4 for _ in range(5))
-        return cls(
-            dying_workers=dying,
-            liars=liars,
-            colluders=colluders,
-            cheats=cheats,
-            silent=silent,
-        )
-
-    def habits(self, rng: random.Random, *, trusted: bool) -> Habits:
-        """One node's. A trusted node is wrong about nothing: its word alone is believed."""
-        bad = not trusted and rng.random() < 0.4
-        colluding = bad and self.colluders and rng.random() < 0.5
-        lying = colluding or (bad and self.liars)
-        return Habits(
-            slowness=rng.choice([0.5, 1.0, 1.0, 4.0]),
-            start_s=rng.choice([0.02, 0.1, 0.5]),
-            start_failures=rng.choice([0.0, 0.3]) if self.dying_workers else 0.0,
-            worker_deaths=rng.choice([0.0, 0.02, 0.1]) if self.dying_workers else 0.0,
-            ring=b"ring" if colluding else rng.randbytes(4),
-            lies=rng.choice([0.2, 1.0]) if lying else 0.0,
-            silent=bad and self.silent and rng.random() < 0.3,
-            cheats=rng.choice([0.1, 0.5]) if bad and self.cheats else 0.0,
-        )
+def draw_habits(rng: random.Random, kinds: Collection[JobFault], *, trusted: bool) -> Habits:
+    """One node's. A trusted node is wrong about nothing: its word alone is believed."""
+    bad = rng.random() < 0.4 and not trusted
+    colluding = rng.random() < 0.5 and bad and JobFault.COLLUDERS in kinds
+    lying = colluding or (bad and JobFault.LIARS in kinds)
+    slowness, start_s = rng.choice([0.5, 1.0, 1.0, 4.0]), rng.choice([0.02, 0.1, 0.5])
+    start_failures, worker_deaths = rng.choice([0.0, 0.3]), rng.choice([0.0, 0.02, 0.1])
+    lies, silent, cheats, ring = rng.choice([0.2, 1.0]), rng.random() < 0.3, rng.choice([0.1, 0.5]), rng.randbytes(4)
+    dying = JobFault.DYING_WORKERS in kinds
+    return Habits(
+        slowness=slowness,
+        start_s=start_s,
+        start_failures=start_failures if dying else 0.0,
+        worker_deaths=worker_deaths if dying else 0.0,
+        ring=b"ring" if colluding else ring,
+        lies=lies if lying else 0.0,
+        silent=silent and bad and JobFault.SILENT in kinds,
+        cheats=cheats if bad and JobFault.CHEATS in kinds else 0.0,
+    )

@@ -1,12 +1,11 @@
 """Faults of nodes and links in a world of jobs: which of them happen, how often, and that all of them end."""
 
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
 from meshd_sim.jobs.citizens import Citizen
+from meshd_sim.jobs.faults import JobFault
 from meshd_sim.jobs.habits import Habits
 from meshd_sim.jobs.society import Society
 from meshd_sim.pipes import Pipe
@@ -16,62 +15,28 @@ _SHORT_S: Final = 0.5
 _LONG_S: Final = 25.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """How often each fault befalls the world, per minute."""
-
-    kills: float = 0.0
-    outages: float = 0.0
-    freezes: float = 0.0
-    stalls: float = 0.0
-    resets: float = 0.0
-    half_opens: float = 0.0
-    cuts: float = 0.0
-    drains: float = 0.0
-    revocations: float = 0.0
-
-    @classmethod
-    def drawn(cls, rng: random.Random) -> "Rates":
-        """Most are zero in most worlds: what happens all the time hides what happens seldom."""
-        kills, outages, freezes, stalls, resets, half_opens, cuts, drains, revocations = (
-            rng.choice([0.0, 0.0, 2.0, 10.0]) for _ in range(9)
-        )
-        return cls(
-            kills=kills,
-            outages=outages,
-            freezes=freezes,
-            stalls=4 * stalls,
-            resets=resets,
-            half_opens=half_opens,
-            cuts=cuts / 2,
-            drains=drains / 2,
-            revocations=revocations / 4,
-        )
-
-
 class Upheaval:
     """Lets faults happen until `until`; by then all have ended but revocations. `submitters` are spared the worst."""
 
-    def __init__(self, society: Society, rates: Rates, until: float) -> None:
+    def __init__(self, society: Society, rates: Mapping[JobFault, float], until: float) -> None:
         self._society = society
         self._engine = society.engine
         self._network = society.network
         self._rng = society.engine.stream("upheaval")
         self._until = until
-        kinds: list[tuple[float, Callable[[], None]]] = [
-            (rates.kills, self._kill),
-            (rates.outages, self._outage),
-            (rates.freezes, self._freeze),
-            (rates.stalls, self._stall),
-            (rates.resets, self._reset),
-            (rates.half_opens, self._half_open),
-            (rates.cuts, self._cut),
-            (rates.drains, self._drain),
-            (rates.revocations, self._revoke),
-        ]
-        for rate, fault in kinds:
-            if rate:
-                self._plan(60.0 / rate, fault)
+        happenings: dict[JobFault, Callable[[], None]] = {
+            JobFault.KILL: self._kill,
+            JobFault.OUTAGE: self._outage,
+            JobFault.FREEZE: self._freeze,
+            JobFault.STALL: self._stall,
+            JobFault.RESET: self._reset,
+            JobFault.HALF_OPEN: self._half_open,
+            JobFault.CUT: self._cut,
+            JobFault.DRAIN: self._drain,
+            JobFault.REVOKE: self._revoke,
+        }
+        for kind, rate in rates.items():
+            self._plan(60.0 / rate, happenings[kind])
         self._engine.at(until, self._calm, None)
 
     def _plan(self, mean_s: float, fault: Callable[[], None]) -> None:

@@ -2,23 +2,25 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TextIO
 
 from meshd_node.core.owner.config import OwnerConfig
 from meshd_sim.conditions import Conditions
 from meshd_sim.jobs.citizens import births
-from meshd_sim.jobs.habits import Mischief
+from meshd_sim.jobs.faults import JobFault, draw_kinds, draw_rates
 from meshd_sim.jobs.part import Machines
 from meshd_sim.jobs.plans import JobPlan, draw_plan
 from meshd_sim.jobs.rules.silence import SETTLED_S
 from meshd_sim.jobs.society import Society
-from meshd_sim.jobs.upheaval import Rates, Upheaval
+from meshd_sim.jobs.upheaval import Upheaval
 
 # Impatient, so that what takes a day in a real mesh happens within a world.
 _OWNER: Final = OwnerConfig(stranger_patience_s=30.0, lease_min_s=5.0, backoff_max_s=10.0, half_done_max=16)
 # After the last fault: a unit that hangs, again and again, under its time limit.
 _DEADLINE_S: Final = 900.0
 _LOOK_S: Final = 30.0
+# Clocks are too fast or too slow by up to a fifth.
+_DRIFT: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class JobOptions:
     nodes: int = 7
     jobs: int = 6
     trouble_s: float = 60.0
-    faults: bool = True
+    faults: frozenset[JobFault] = frozenset(JobFault)
     machines: Machines = field(default_factory=lambda: Machines(owner_config=_OWNER))
 
 
@@ -44,15 +46,15 @@ class JobReport:
     late_s: float
 
 
-def run_jobs(seed: int, options: JobOptions) -> JobReport:
+def run_jobs(seed: int, options: JobOptions, out: TextIO | None = None) -> JobReport:
     """Let jobs run in a world in which much goes wrong; raise `Broken` if the engine does."""
-    society = Society(seed, Conditions(), options.machines)
+    society = Society(seed, Conditions(), options.machines, out)
     rng = society.engine.stream("plans")
-    mischief = Mischief.drawn(rng, options.faults)
-    society.settle(births(options.nodes, mischief, rng), drift=0.2 if options.faults else 0.0)
+    kinds = draw_kinds(rng, options.faults)
+    rates = draw_rates(rng, options.faults)
+    society.settle(births(options.nodes, kinds, rng), drift=_DRIFT if JobFault.DRIFT in kinds else 0.0)
     _submit(society, [draw_plan(number, rng, within_s=options.trouble_s) for number in range(options.jobs)])
-    if options.faults:
-        Upheaval(society, Rates.drawn(rng), options.trouble_s)
+    Upheaval(society, rates, options.trouble_s)
     _run_to_the_end(society, options.trouble_s)
     society.witness.check_end(options.trouble_s)
     return _report(society)

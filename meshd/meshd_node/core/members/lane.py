@@ -42,6 +42,11 @@ class Lane(Generic[_KeyT]):
     def __len__(self) -> int:
         return len(self._fresh) + len(self._known)
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to pass on."""
+        return bool(self._fresh or self._known)
+
     def __contains__(self, key: _KeyT) -> bool:
         return key in self._fresh or key in self._known
 

@@ -210,14 +210,16 @@ class Membership:
 
     def _settled(self, effects: list[Effect], now: float) -> list[Effect]:
         """Whatever happened: rings follow who lives, news leaves, and the shell knows when to come back."""
-        effects += self._moved(now)
+        if self._roster.moves:
+            effects += self._moved(now)
         effects += self._detector.settle(now)
         # All peers hear rumours, not the ring's alone: what heals a split crosses it on links that repair has made.
         hearers = self._detector.connected
-        effects += self._rumours.tick(now, hearers)
-        at = min(self._detector.next_at(), self._repair.next_at(), self._roster.next_at(), self._refresh_at)
-        if hearers:
-            at = min(at, self._rumours.next_at())
+        rumours_at = self._rumours.next_at() if hearers else math.inf
+        if rumours_at <= now:
+            effects += self._rumours.tick(now, hearers)
+            rumours_at = self._rumours.next_at()
+        at = min(self._detector.next_at(), self._repair.next_at(), self._roster.next_at(), self._refresh_at, rumours_at)
         at = max(at, now)  # what became due by this event is done by the next tick
         if at != self._wake_at and not math.isinf(at):
             self._wake_at = at

@@ -124,7 +124,7 @@ class Rumours:
 
     def tick(self, now: float, hearers: Mapping[NodeId, None]) -> list[Effect]:
         """Pass on what is due, to a few of those who can hear it. What nobody can hear waits."""
-        if not hearers or now < self.next_at():
+        if not hearers:
             return []
         targets = self._targets(hearers)
         parcels = [Parcel(target, _URGENT_FACTOR * self._config.rumour_bytes) for target in targets]
@@ -134,7 +134,7 @@ class Rumours:
             spread = self._spread(self._config.spread_factor)
             self._fill_urgent(parcels, spread)
             due += ((self._revocations, spread), (self._urgent, spread))
-        if self._refreshed and now >= self._tick_at:
+        if self._refreshed.busy and now >= self._tick_at:
             self._tick_at = now + self._config.tick_s
             for parcel in parcels:
                 parcel.room = min(parcel.room, self._config.rumour_bytes)
@@ -148,7 +148,7 @@ class Rumours:
     def next_at(self) -> float:
         """When `tick` has something to pass on."""
         urgent_at = self._urgent_at if self._hurries() else math.inf
-        return min(urgent_at, self._tick_at if self._refreshed else math.inf)
+        return min(urgent_at, self._tick_at if self._refreshed.busy else math.inf)
 
     def _fill_urgent(self, parcels: list[Parcel], spread: int) -> None:
         self._revocations.fill(parcels, spread)
@@ -161,7 +161,7 @@ class Rumours:
         for parcel, room in zip(parcels, kept, strict=True):
             parcel.room += room
         self._urgent.fill(parcels, spread)
-        if not self._claims:
+        if not self._claims.busy:
             self._accusers.clear()
 
     def _targets(self, hearers: Mapping[NodeId, None]) -> list[NodeId]:
@@ -178,7 +178,7 @@ class Rumours:
         return list(targets)
 
     def _hurries(self) -> bool:
-        return bool(self._urgent or self._claims or self._revocations)
+        return self._urgent.busy or self._claims.busy or self._revocations.busy
 
     def _spread(self, factor: int) -> int:
         """How often one rumour is passed on by each node: so often that it reaches nearly all before it dies out."""

@@ -244,6 +244,11 @@ class Network:
         wait = self._rng.uniform(self.conditions.silence_first_s, self.conditions.silence_last_s)
         self._engine.after(wait, self._silence, (pipe, pipe.quiet))
 
+    def _hear(self, pipe: Pipe) -> None:
+        """The target hears something again; of a session that was forgotten on the way it never will."""
+        if not pipe.lost:
+            pipe.quiet += 1
+
     def _silence(self, hushed: tuple[Pipe, int]) -> None:
         pipe, quiet = hushed
         if pipe.quiet != quiet or pipe.target.pipes.get(pipe.source.node) is not pipe.twin:
@@ -268,7 +273,7 @@ class Network:
     def _unhush(self, hushed: tuple[Pipe, int]) -> None:
         pipe, quiet = hushed
         if pipe.quiet == quiet:
-            pipe.quiet += 1
+            self._hear(pipe)
 
     def reset(self, pipe: Pipe) -> None:
         """End a session for both sides; what was on its way is lost."""
@@ -307,7 +312,7 @@ class Network:
             self._hush(pipe)
         elif pipe.cut and not cut:
             pipe.cut = False
-            pipe.quiet += 1
+            self._hear(pipe)
             outage = min(self._engine.now - pipe.cut_at, _RETRANSMISSION_S)
             pipe.stalled_until = max(pipe.stalled_until, self._engine.now + self._rng.uniform(0.0, outage))
             for _ in range(pipe.held):

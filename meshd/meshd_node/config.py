@@ -1,6 +1,6 @@
 """A node's settings: `node.toml` in its folder, overridden by `MESHD_…` variables, handed down in parts.
 
-The variable of a key is its path: `membership.exchange_s` is MESHD_MEMBERSHIP_EXCHANGE_S. MESHD_LISTEN takes HOST:PORT.
+The variable of a key is its path: `membership.repair_s` is MESHD_MEMBERSHIP_REPAIR_S. MESHD_LISTEN takes HOST:PORT.
 """
 
 import tomllib
@@ -11,6 +11,7 @@ from typing import Final
 
 from meshd_node import toml_tree
 from meshd_node.addresses import DEFAULT_PORT, complete_address
+from meshd_node.core.directory.config import DirectoryConfig
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.members.config import MembershipConfig
 from meshd_node.core.owner.config import OwnerConfig
@@ -98,6 +99,7 @@ class NodeConfig:
     log: LogConfig = field(default_factory=LogConfig)
     net: NetConfig = field(default_factory=NetConfig)
     membership: MembershipConfig = field(default_factory=MembershipConfig)
+    directory: DirectoryConfig = field(default_factory=DirectoryConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     owner: OwnerConfig = field(default_factory=OwnerConfig)
 

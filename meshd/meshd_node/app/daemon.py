@@ -10,6 +10,7 @@ from meshd_node import __version__
 from meshd_node.app.outside import Outside
 from meshd_node.capacity.measure import make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
+from meshd_node.core.directory.machine import Directory
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.members.effects import MemberState
 from meshd_node.core.members.events import VerifiedRevocation
@@ -27,6 +28,8 @@ from meshd_node.net.advertised import advertised
 from meshd_node.net.pool import Pool
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.admission import AdmissionService
+from meshd_node.services.directory.open_jobs import OpenJobs
+from meshd_node.services.directory.service import DirectoryService, DirectorySetup
 from meshd_node.services.draining import Draining
 from meshd_node.services.execution.admittance import Admittance
 from meshd_node.services.execution.service import ExecutionService
@@ -88,10 +91,18 @@ class Daemon:
         outflow = self._outflow = Outflow()
         self._revocations = RevocationService(me, folder, identity.credentials.root_key, seams)
         outside = Outside(self._revocations, outflow)
+        boot_epoch = folder.next_epoch()
         self._membership = MembershipService(
             Membership(me.node, seams.rng, config.membership),
             Seeds(tuple(dict.fromkeys((*seeds, *self._acquaintances.read()))), seams.rng, config.membership),
-            MembershipSetup(certified=me, root_key=identity.credentials.root_key, boot_epoch=folder.next_epoch()),
+            MembershipSetup(certified=me, root_key=identity.credentials.root_key, boot_epoch=boot_epoch),
+            outside,
+            seams,
+        )
+        self._directory = DirectoryService(
+            Directory(me.node, seams.rng, config.directory),
+            DirectorySetup(certified=me, root_key=identity.credentials.root_key, boot_epoch=boot_epoch),
+            self._membership,
             outside,
             seams,
         )
@@ -100,6 +111,7 @@ class Daemon:
         )
         owner = Owner(me.node, seams.rng, config.owner)
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
+        self._open_jobs = OpenJobs(owner.jobs, self._directory)
         self._workers = WorkerPool(self._execution, self._execution.functions.get, worker_module=worker_module)
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
         self._execution.connect(self._workers, self._jobs, self._draining.idle)
@@ -120,10 +132,17 @@ class Daemon:
             listening=lambda: self._net.bound,
         )
         router = Router(
-            self._membership, self._jobs, self._execution, self._executors, admission, self._netcheck, outflow
+            self._membership,
+            self._directory,
+            self._jobs,
+            self._execution,
+            self._executors,
+            admission,
+            self._netcheck,
+            outflow,
         )
         self._net = Pool(router, identity.credentials, config.net, seams, self._revocations)
-        outside.connect(self._net, self._executors, self._execution)
+        outside.connect(self._net, self._executors, self._execution, self._directory)
         outflow.connect(self._net.flush)
         self._revocations.connect(self._membership.revoke, self._cut_off, self._end)
         self._renewal = Renewal(
@@ -143,7 +162,7 @@ class Daemon:
             owner,
             self._jobs.reports,
             outside,
-            Lookup(me.node, self._membership, owner, None, seams),
+            Lookup(me.node, self._membership, owner, self._directory, seams),
             self._netcheck,
             seams,
             isolation=lambda: self._workers.isolation,
@@ -171,8 +190,10 @@ class Daemon:
                 self._announce(Phase.ALIVE)
                 self._membership.revoke(self._revocations.kept)
                 await nursery.start(self._membership.run)
+                await nursery.start(self._directory.run)
                 await nursery.start(self._netcheck.run)
                 nursery.start_soon(self._renewal.run)
+                nursery.start_soon(self._open_jobs.run)
                 self._outflow.flush()
                 on_started(self._started())
                 await stop.wait()
@@ -220,10 +241,13 @@ class Daemon:
         addresses = self._config.listen.advertise or advertised(self._net.bound)
         core = Core(list(certified.chain), self._identity.facts.node_name, list(addresses), __version__)
         self._membership.publish(core, certified)
+        self._directory.introduce(core, certified)
 
     def _announce(self, phase: Phase) -> None:
         """Tell the mesh what this node lends."""
-        self._membership.publish(self._offer(phase))
+        offer = self._offer(phase)
+        self._membership.publish(offer)
+        self._directory.announce(offer)
 
     def _offer(self, phase: Phase) -> Offer:
         return make_offer(

@@ -7,6 +7,7 @@ from meshd_node.core.members.events import VerifiedRevocation
 from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
 from meshd_node.net.pool import Pool
+from meshd_node.services.directory.service import DirectoryService
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.outflow import Outflow
@@ -26,12 +27,16 @@ class Outside:
         self._pool: Pool | None = None
         self._executors: Executors | None = None
         self._execution: ExecutionService | None = None
+        self._directory: DirectoryService | None = None
 
-    def connect(self, pool: Pool, executors: Executors, execution: ExecutionService) -> None:
+    def connect(
+        self, pool: Pool, executors: Executors, execution: ExecutionService, directory: DirectoryService
+    ) -> None:
         """Hand in what needs membership itself."""
         self._pool = pool
         self._executors = executors
         self._execution = execution
+        self._directory = directory
 
     # --- sessions -------------------------------------------------------------------------------------------------
 
@@ -79,7 +84,9 @@ class Outside:
     def member_changed(self, member: Member) -> None:
         """A member is new or differs from before."""
         assert self._executors is not None, "membership starts when everything is built"
+        assert self._directory is not None, "membership starts when everything is built"
         self._executors.member_changed(member)
+        self._directory.member_changed(member)
 
     def revoked(self, revocations: list[VerifiedRevocation]) -> None:
         """Others told of these."""

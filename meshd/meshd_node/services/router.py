@@ -5,6 +5,7 @@ from collections.abc import Callable
 from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.services.admission import AdmissionService
+from meshd_node.services.directory.service import DirectoryService
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.jobs.service import JobService
@@ -15,6 +16,7 @@ from meshd_protocol.certificates import Invited
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId
+from meshd_protocol.messages.directory import Contacts, FindNode, FindValue, Store, Stored, Values
 from meshd_protocol.messages.membership import (
     BucketDigests,
     Probe,
@@ -49,6 +51,7 @@ class Router:
     def __init__(
         self,
         membership: MembershipService,
+        directory: DirectoryService,
         jobs: JobService,
         execution: ExecutionService,
         executors: Executors,
@@ -57,6 +60,7 @@ class Router:
         outflow: Outflow,
     ) -> None:
         self._membership = membership
+        self._directory = directory
         self._jobs = jobs
         self._execution = execution
         self._executors = executors
@@ -69,6 +73,7 @@ class Router:
         self._jobs.link_up(link)
         self._execution.link_up(link)
         self._membership.link_up(link.peer.node, link.address or "")
+        self._directory.link_up(link)
         self._executors.link_up(link)
         self._netcheck.link_up(link)
         self._outflow.flush()
@@ -81,6 +86,7 @@ class Router:
         self._admission.link_down(link)
         self._netcheck.link_down(link)
         self._membership.link_down(link.peer.node, refused=refused)
+        self._directory.link_down(link)
         self._outflow.flush()
 
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
@@ -89,6 +95,7 @@ class Router:
         self._netcheck.dial_failed(node, address, reason)
         if node is not None:
             self._executors.dial_failed(node)
+            self._directory.dial_failed(node)
         self._membership.dial_failed(node, address, refused=refused)
         self._outflow.flush()
 
@@ -139,6 +146,8 @@ class Router:
                 | BucketDigests()
             ):
                 self._membership.message(node, message)
+            case FindNode() | FindValue() | Contacts() | Values() | Store() | Stored():
+                self._directory.message(link, message, stream)
             case SignRequest() | SignGrant() | SignRefusal():
                 self._admission.message(link, message, stream)
             case DialBack() | DialBackReport():

@@ -118,7 +118,7 @@ class Node:
         self.machine = Directory(self.node, chance, world.config)
         self.service = DirectoryService(
             self.machine,
-            DirectorySetup(me=lambda: self.identity.certified, root_key=ROOT_KEY, boot_epoch=1),
+            DirectorySetup(certified=self.identity.certified, root_key=ROOT_KEY, boot_epoch=1),
             self,
             self,
             seams,
@@ -198,7 +198,7 @@ def mesh(count: int, config: DirectoryConfig | None = None) -> tuple[World, list
     for node, other in itertools.permutations(nodes, 2):
         node.know(other)
     for node in nodes:
-        node.service.introduce(Core([node.identity.certificate], "n", [node.address], "1"))
+        node.service.introduce(Core([node.identity.certificate], "n", [node.address], "1"), node.identity.certified)
     world.run(3.0)
     return world, nodes
 
@@ -280,7 +280,7 @@ def test_member_that_moved_is_dialled_where_its_newest_record_says() -> None:
         lost.links.pop(node.node, None)
     lost.address = "10.9.9.9:7423"
     world.connect(lost, nodes[1])
-    lost.service.introduce(Core([lost.identity.certificate], "n", [lost.address], "1"))
+    lost.service.introduce(Core([lost.identity.certificate], "n", [lost.address], "1"), lost.identity.certified)
     world.run(3.0)
 
     nodes[0].service.dial_failed(lost.node)

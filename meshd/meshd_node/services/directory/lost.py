@@ -4,28 +4,30 @@ from typing import Final
 
 from meshd_protocol.ids import NodeId
 
-# Membership dials the dead again and again; the directory is asked now and then.
-PAUSE_S: Final = 300.0
+# Membership dials the dead again and again. The directory is asked when one is lost, and then ever more seldom: a mesh
+# in which hundreds have died must not look for all of them for ever.
+PAUSE_FIRST_S: Final = 60.0
+PAUSE_LAST_S: Final = 6 * 3_600.0
 AT_ONCE: Final = 4
 _KEPT: Final = 1_000
 
 
 class Lost:
-    """Who was looked for, and when."""
+    """Who was looked for, until when that is enough, and for how long the next time."""
 
     def __init__(self) -> None:
-        self._looked_at: dict[NodeId, float] = {}
+        self._pauses: dict[NodeId, tuple[float, float]] = {}
         self._under_way: set[NodeId] = set()
 
     def may_look(self, node: NodeId, now: float) -> bool:
         """Whether to look for a node now; `found` ends it."""
-        looked_at = self._looked_at.get(node)
-        if len(self._under_way) >= AT_ONCE or (looked_at is not None and now < looked_at + PAUSE_S):
+        until, pause = self._pauses.get(node, (now, PAUSE_FIRST_S))
+        if now < until or len(self._under_way) >= AT_ONCE or node in self._under_way:
             return False
-        self._looked_at.pop(node, None)
-        self._looked_at[node] = now
-        if len(self._looked_at) > _KEPT:
-            del self._looked_at[next(iter(self._looked_at))]
+        self._pauses.pop(node, None)
+        self._pauses[node] = (now + pause, min(PAUSE_LAST_S, 2 * pause))
+        if len(self._pauses) > _KEPT:
+            del self._pauses[next(iter(self._pauses))]
         self._under_way.add(node)
         return True
 
@@ -35,4 +37,4 @@ class Lost:
 
     def seen(self, node: NodeId) -> None:
         """It is there: look at once when it is lost again."""
-        self._looked_at.pop(node, None)
+        self._pauses.pop(node, None)

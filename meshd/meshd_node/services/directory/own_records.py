@@ -1,6 +1,6 @@
 """What this node says in the directory: values made of what it is, signed in versions that rise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from meshd_node.core.directory.effects import SignRecord
@@ -26,15 +26,15 @@ _PYTHONS_MAX: Final = 8
 class OwnRecords:
     """Signs for this node. Versions begin with the boot epoch, which is persisted."""
 
-    def __init__(self, me: Callable[[], Certified], boot_epoch: int, seams: Seams) -> None:
-        self._me = me
+    def __init__(self, certified: Certified, boot_epoch: int, seams: Seams) -> None:
+        self.certified = certified
         self._epoch = boot_epoch
         self._sequence = 0
         self._seams = seams
 
     def sign(self, wish: SignRecord) -> tuple[SignedRecord, DirectoryRecord, Certified]:
         """Make the next version of a record; also return whose certificate goes with it."""
-        me = self._me()
+        me = self.certified
         self._sequence += 1
         expires_ms = int((self._seams.wall() + wish.ttl_s) * 1_000)
         version = Version(self._epoch, self._sequence)

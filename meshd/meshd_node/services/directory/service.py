@@ -86,9 +86,9 @@ class Members(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectorySetup:
-    """Who this node is. `me` is its certificate now; `boot_epoch` is larger than at any earlier start."""
+    """Who this node is. `boot_epoch` is larger than at any earlier start, so that what it says now wins."""
 
-    me: Callable[[], Certified]
+    certified: Certified
     root_key: bytes
     boot_epoch: int
 
@@ -109,9 +109,9 @@ class DirectoryService:
         self._members = members
         self._transport = transport
         self._seams = seams
-        self._node = setup.me().node
-        self._own = OwnRecords(setup.me, setup.boot_epoch, seams)
-        self._checks = RecordChecks(setup.me().mesh, setup.root_key, seams)
+        self._node = setup.certified.node
+        self._own = OwnRecords(setup.certified, setup.boot_epoch, seams)
+        self._checks = RecordChecks(setup.certified.mesh, setup.root_key, seams)
         self._questions = Questions(transport)
         self._lost = Lost()
         self._budgets: dict[NodeId, _Budgets] = {}
@@ -130,8 +130,9 @@ class DirectoryService:
         """Look for all records of a kind under a name."""
         self._look_up(kind, name, done, thorough=True)
 
-    def introduce(self, core: Core) -> None:
-        """Publish where this node listens."""
+    def introduce(self, core: Core, certified: Certified) -> None:
+        """Publish where this node listens; with this certificate all records go from now on."""
+        self._own.certified = certified
         if core.addresses:
             self._handle(PublishRecord(DirectoryKind.CONTACT, self._node, contact_value(core.addresses)))
         else:
@@ -186,7 +187,7 @@ class DirectoryService:
         """A dial ended without a session, after all addresses were tried: a member may have moved."""
         self._fail(node)
         if self._members.member(node) is not None and self._lost.may_look(node, self._seams.monotonic()):
-            self.find_contact(node, partial(self._found_lost, node))
+            self._look_up(DirectoryKind.CONTACT, node, partial(self._found_lost, node), thorough=False)
 
     def message(self, link: Link, message: Incoming, stream: int) -> None:
         """A peer's message. Raise its `RemoteProtocolError`: then the link has to end."""

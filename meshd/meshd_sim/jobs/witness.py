@@ -52,6 +52,7 @@ class JobWitness:
         for job in book.open_jobs():
             job.ended_at = self._clock()
             job.state = "lost"
+            self.seen["jobs lost"] += 1
             for unit in job.units:
                 unit.ended_at = min(unit.ended_at, job.ended_at)
 

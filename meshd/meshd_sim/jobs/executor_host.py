@@ -61,7 +61,6 @@ class ExecutorHost:
         self._sessions: dict[NodeId, Session] = {}
         self._inbox: deque[events.Event] = deque()
         self._alarm = process.alarm(lambda: self._handle(events.Tick()))
-        self.drained = False
 
     def link_up(self, node: NodeId) -> None:
         """A session with a node that may submit work began."""
@@ -156,7 +155,7 @@ class ExecutorHost:
             case effects.EndWorker(worker):
                 self._workforce.end(worker)
             case effects.Drained():
-                self.drained = True
+                pass  # the process ends in its own time
             case _:
                 assert_never(effect)
 

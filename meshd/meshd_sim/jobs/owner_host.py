@@ -27,6 +27,7 @@ from meshd_protocol.signing import Domain, Signed
 from meshd_sim.jobs.executor_host import Send
 from meshd_sim.jobs.plans import JobPlan, Submission
 from meshd_sim.jobs.receipts import check_results
+from meshd_sim.jobs.rules.require import require
 from meshd_sim.jobs.tasks import FUNCTION, FUNCTION_DIGEST, payload_of
 from meshd_sim.jobs.watch import Watch
 from meshd_sim.process import Process
@@ -120,10 +121,12 @@ class OwnerHost:
             after(plan.pause[0], partial(self._handle, events.DeliveryPaused(job)))
             after(plan.pause[1], partial(self._handle, events.DeliveryResumed(job)))
 
-    def forget_all(self) -> None:
-        """Drop every job: those that have ended, as retention does, and those that have not."""
+    def check_nothing_is_left(self) -> None:
+        """Drop every job, as retention does; then no table may hold anything of them."""
         for job in list(self._jobs):
             self._handle(events.JobForgotten(job))
+        held = sum(each.held_units + each.held_bytes for each in self._owner.executors())
+        require(not self._owner.jobs() and not held, 13, "something is left of jobs that were forgotten")
 
     def _manifest(self, plan: JobPlan) -> Manifest:
         created_ms = int(plan.opens_at * 1_000)

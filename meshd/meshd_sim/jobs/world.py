@@ -57,6 +57,9 @@ def run_jobs(seed: int, options: JobOptions, out: TextIO | None = None) -> JobRe
     Upheaval(society, rates, options.trouble_s)
     _run_to_the_end(society, options.trouble_s)
     society.witness.check_end(options.trouble_s)
+    for citizen in society.citizens.values():
+        if citizen.part is not None:
+            citizen.part.owner.check_nothing_is_left()
     return _report(society)
 
 

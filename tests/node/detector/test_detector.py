@@ -69,6 +69,41 @@ def test_who_nobody_reaches_is_suspected_claimed_and_buried(watcher: Make) -> No
     assert [claim.claim for claim in here.spread] == here.claims
 
 
+def test_whom_newcomers_take_off_our_rings_within_a_period_is_not_doubted(watcher: Make) -> None:
+    """Nobody would hear of the doubt, so nobody could end it: a member that lives would be buried here alone."""
+    for seed in range(20):
+        here = watcher(seed=seed)
+        here.join(*range(1, 12))
+        here.wait(here.detector.next_at())
+        [(target, _)] = here.played
+        here.join(*range(100, 200))
+        if not here.detector.believes_accuser(here.node, target):
+            break
+    else:
+        pytest.fail("a hundred newcomers leave everybody on our rings")
+    here.wait(2.0, answering=range(100, 200), reporting=False)
+
+    assert here.state(target[-1]) is MemberState.ALIVE
+
+
+def test_a_peer_that_others_doubt_is_told_though_it_is_not_ours_to_probe(watcher: Make, claim: Make) -> None:
+    """A claim may reach us and not the accused: with a session to it, one probe ends the matter."""
+    here = watcher()
+    here.join(*range(1, 120))
+    theirs = [node for node in range(1, 120) if not here.detector.believes_accuser(here.node, node_of(node))]
+    accused = theirs[0]
+    accuser = next(
+        node
+        for node in range(1, 120)
+        if node != accused and here.detector.believes_accuser(node_of(node), node_of(accused))
+    )
+    here.sent.clear()
+    here.told(claim(accuser, accused, Verdict.SUSPECT))
+
+    told = [message for node, message in here.sent if node == node_of(accused) and isinstance(message, Probe)]
+    assert [probe.suspected for probe in told] == [Version(1, 1)]
+
+
 def test_who_is_buried_while_there_is_a_session_with_it_is_told(watcher: Make, claim: Make) -> None:
     here = watcher()
     here.join(1, 2, 3, 4, 5, 6)

@@ -144,6 +144,10 @@ class Detector:
         self._neighbours.failed(node, now)
         return self._refused(node, now) if refused and lost else []
 
+    def silent(self, node: NodeId, now: float) -> list[Effect]:
+        """This node can not reach a member that several peers hold for dead: its own patience begins to run out."""
+        return self._witness(node, now)
+
     # --- messages -------------------------------------------------------------------------------------------------
 
     def message(self, sender: NodeId, message: ProbeMessage, now: float) -> list[Effect]:
@@ -248,12 +252,18 @@ class Detector:
         if said.accused == self._node:
             self._prober.health.accused(said.accuser)
             return self._refute(said.version, now)
-        if self._suspicions.get(said.accused) is None:
-            self._prober.hurry(said.accused)
+        first = self._suspicions.get(said.accused) is None
         observer = self._rings.observes(said.accuser, said.accused)
         if self._suspicions.count(said, len(self._rings), now, observer=observer):
             self._rumours.claim(claim, now)
-        return self._mark(said.accused, now)
+        return [*self._mark(said.accused, now), *(self._ask(said.accused) if first else [])]
+
+    def _ask(self, node: NodeId) -> list[Effect]:
+        """Have who is newly doubted hear of it, from us too if there is a session: it refutes what it hears of."""
+        if self._prober.observes(node) or node not in self._neighbours.connected:
+            self._prober.hurry(node)
+            return []
+        return [self._prober.probe(node)]
 
     def _witness(self, node: NodeId, now: float) -> list[Effect]:
         """This node itself found a member silent. It accuses only those whom it observes."""

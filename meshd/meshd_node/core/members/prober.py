@@ -109,7 +109,8 @@ class Prober:
             self.health.answered()
             return None
         self.health.missed(len(flight.asked) if flight.helpers else 1)
-        return flight.target
+        # Whom we ceased to observe is not doubted: nobody would believe us, so the accused would never hear of it.
+        return flight.target if flight.target in self._round else None
 
     def begin(self, now: float) -> list[Effect]:
         """Probe the next one, through others if there is no session with it."""

@@ -235,6 +235,10 @@ class World:
     def tick(self, host: Host) -> None:
         self.feed(host, Tick())
 
+    def tell(self, a: int, b: int, states: list[VerifiedState]) -> None:
+        """As if a comparison of `b` with `a` had brought these."""
+        self.feed(self.host(b), NewsArrived(node_of(a), [], [], states, b"", True))
+
     def send(self, a: int, b: int, message: Outgoing) -> None:
         self._perform(self.host(a), Send(node_of(b), message))
 

@@ -3,6 +3,7 @@
 import pytest
 
 from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.members.disputes import Disputes
 from meshd_node.core.members.effects import MemberState
 from meshd_protocol.messages.membership import Load, Probe
 from meshd_protocol.records import Phase, Version
@@ -205,3 +206,35 @@ def test_a_probe_that_suspects_this_node_makes_it_publish_a_newer_version(new_wo
 
     assert world.host(1).version > before
     assert world.host(2).machine.member(members_kit.node_of(1)).version > before
+
+
+def test_a_node_that_missed_a_death_finds_out_from_peers_and_its_own_dial(new_world, members_kit) -> None:
+    """Its lease would last for hours, and every newcomer would have the ghost from it."""
+    world = new_world(0, MembershipConfig(refresh_s=3_600.0))
+    world.start_many(20)
+    ghost = world.start(20, via=3)
+    world.run(5.0)
+    missed = [members_kit.verified(ghost.node, Version(1, 1), members_kit.core(20))]
+    missed.append(members_kit.verified(ghost.node, Version(1, 2), members_kit.offer()))
+    world.kill(20)
+    world.run(30.0)
+    late = world.start(21, via=4)
+    world.tell(4, 21, missed)
+    world.run(0.5)
+    assert world.state(21, 20) in (MemberState.ALIVE, MemberState.SUSPECT)
+
+    assert world.run_until(world.agrees, 180.0) <= 180.0
+    assert late.machine.member(ghost.node).state is MemberState.DEAD
+
+
+def test_one_peers_word_and_a_dial_that_fails_bury_nobody(new_world, members_kit) -> None:
+    """Two nodes behind different NATs never reach each other; a liar may be the third."""
+    disputes, node, version = Disputes(10.0), members_kit.node_of(1), Version(1, 2)
+    liar, other = members_kit.node_of(2), members_kit.node_of(3)
+
+    assert disputes.add(node, version, liar, 0.0)
+    assert not disputes.add(node, version, liar, 1.0)
+    assert not disputes.confirmed(node, 1.0)
+    assert disputes.add(node, version, other, 2.0)
+    assert disputes.confirmed(node, 2.0)
+    assert not disputes.confirmed(node, 100.0)

@@ -113,6 +113,8 @@ class Membership:
                 effects = self._detector.peer_down(node, now, refused=refused)
             case DialFailed(node, refused):
                 effects = self._detector.dial_failed(node, now, refused=refused)
+                if self._repair.dial_failed(node, now):
+                    effects += self._detector.silent(node, now)
             case Published(state):
                 effects = self._publish(state, now)
             case ClaimMade(claim):
@@ -161,7 +163,7 @@ class Membership:
         asked = news.answer and self._rumours.answered(state)
         if state.state.publisher == self._node:
             return [], asked
-        accepted = self._roster.accept(state, now)
+        accepted = self._roster.accept(state, now, second_hand=news.answer and not asked)
         if accepted is None:
             return [], asked
         effects = accepted.effects

@@ -15,6 +15,7 @@ from meshd_node.core.members import digests
 from meshd_node.core.members.allowance import Allowance
 from meshd_node.core.members.comparison import compare, tell
 from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.members.disputes import Disputes
 from meshd_node.core.members.effects import Dial, Effect, MemberState, Send
 from meshd_node.core.members.packing import pack
 from meshd_node.core.members.roster import Roster
@@ -80,9 +81,9 @@ class Repair:
         self._allowance = Allowance()
         self._introduced: set[NodeId] = set()
         self._asked: dict[NodeId, float] = {}  # to whom this node has sent its summary, and when
-        # Whom this node dials to compare, or to tell which version of it is disputed; and until when.
+        # Whom this node dials to compare, and until when.
         self._dialled: dict[NodeId, float] = {}
-        self._disputed: dict[NodeId, tuple[Version, float]] = {}
+        self._disputes = Disputes(config.repair_s)
         self._round_at = math.inf
         self._rounds = rng.randrange(_BLIND_EVERY * _BLIND_BUCKETS)
         # A newcomer catches up: it goes from peer to peer without pauses until none of them has more.
@@ -95,9 +96,9 @@ class Repair:
     def peer_up(self, node: NodeId, now: float) -> list[Effect]:
         """Compare with whom this node dialled for it, with strangers and those held for dead, and to catch up."""
         effects: list[Effect] = []
-        disputed = self._disputed.get(node)
-        if disputed is not None and disputed[1] > now:
-            effects.append(Send(node, Probe(0, disputed[0])))
+        disputed = self._disputes.version(node, now)
+        if disputed is not None:
+            effects.append(Send(node, Probe(0, disputed)))
         entry = self._roster.get(node)
         meant = self._dialled.pop(node, None) is not None
         catches_up = self._silences < _SILENCES_MAX and not self._waits
@@ -109,6 +110,12 @@ class Repair:
         if math.isinf(self._round_at):
             self._round_at = now + self._config.repair_s * self._rng.uniform(0.5, 1.0)
         return effects
+
+    def dial_failed(self, node: NodeId, now: float) -> bool:
+        """Whether that is evidence: this node takes it for a living one, and several peers say that it is gone."""
+        self._dialled.pop(node, None)
+        entry = self._roster.get(node)
+        return entry is not None and entry.living and self._disputes.confirmed(node, now)
 
     def peer_down(self, node: NodeId) -> None:
         """Forget what belonged to the session."""
@@ -144,7 +151,7 @@ class Repair:
         if len(found.disputed) > _DISPUTED_MAX:
             found.disputed = self._rng.sample(found.disputed, _DISPUTED_MAX)
         for node, version in found.disputed:
-            effects += self._dispute(node, version, now)
+            effects += self._dispute(node, version, sender, now)
         return effects
 
     def wanted(self, sender: NodeId, handles: bytes, now: float) -> list[Effect]:
@@ -193,7 +200,7 @@ class Repair:
 
     def _round(self, now: float) -> list[Effect]:
         self._dialled = {node: until for node, until in self._dialled.items() if until > now}
-        self._disputed = {node: (version, until) for node, (version, until) in self._disputed.items() if until > now}
+        self._disputes.prune(now)
         if self._rounds % _BLIND_EVERY == 0 and self._connected:
             bucket = self._rounds // _BLIND_EVERY % _BLIND_BUCKETS
             told = tell(self._roster, _BLIND_BUCKETS, [bucket], now)
@@ -263,12 +270,10 @@ class Repair:
         states = [held.signed for entry in entries if entry is not None for held in entry.held()]
         return self._send(newcomer, states, (), now)
 
-    def _dispute(self, node: NodeId, version: Version, now: float) -> list[Effect]:
+    def _dispute(self, node: NodeId, version: Version, sayer: NodeId, now: float) -> list[Effect]:
         """Tell a member that this version of it is held for dead, so that it publishes a newer one if it lives."""
-        known = self._disputed.get(node)
-        if (known is not None and known[0] >= version and known[1] > now) or len(self._disputed) >= _DIALS_MAX:
+        if not self._disputes.add(node, version, sayer, now):
             return []
-        self._disputed[node] = (version, now + self._config.repair_s)
         if node in self._connected:
             return [Send(node, Probe(0, version))]
         return self._dial(node, now, {})

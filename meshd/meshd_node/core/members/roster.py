@@ -95,11 +95,15 @@ class Roster:
 
     # --- what publishers say --------------------------------------------------------------------------------------
 
-    def accept(self, state: VerifiedState, now: float) -> News | None:
-        """Hold a state if it is newer. Of two with one version, which only a liar signs, the first stays."""
+    def accept(self, state: VerifiedState, now: float, *, second_hand: bool = False) -> News | None:
+        """Hold a state if it is newer. Of two with one version, which only a liar signs, the first stays.
+
+        `second_hand`: it came by repair, however old it is, and a stranger's lease is half over. Else views could keep
+        a node alive for ever that died before any of them was there, each handing it to the next newcomer.
+        """
         entry = self.shelves.get(state.state.publisher)
         if entry is None:
-            return self._admit(state, now)
+            return self._admit(state, now, now - self._lease_s() / 2 if second_hand else now)
         held = entry.slot(state.state.slot)
         version, newest = state.state.version, entry.version
         if entry.mark is MemberState.REVOKED or (held is not None and version <= held.state.version):
@@ -123,12 +127,12 @@ class Roster:
         effects = self._settle(entry, before, living, now, changed=changed)
         return News(entry, urgent, version > newest, revived, effects)
 
-    def _admit(self, state: VerifiedState, now: float) -> News | None:
+    def _admit(self, state: VerifiedState, now: float, heard_at: float) -> News | None:
         if state.state.slot is not Slot.CORE or not self._make_room():
             return None
         if self.revocations.get(state.state.publisher, state.certified.operator) is not None:
             return None
-        entry = Entry(state, now, now)
+        entry = Entry(state, now, heard_at)
         self.shelves.add(entry)
         if math.isinf(self._sweep_at):
             self._sweep_at = now + self._lease_s() / _SWEEPS_PER_LEASE

@@ -1,0 +1,64 @@
+"""Members of whom one says that they are gone and another that they live, at the same version.
+
+They themselves are asked. Who lives says something newer, which settles it. A member that was never suspected here, and
+of whom rumours of its end were missed, does not answer: else it would live on in views that pass it on to newcomers.
+"""
+
+from typing import Final
+
+from msgspec import Struct
+
+from meshd_protocol.ids import NodeId
+from meshd_protocol.records import Version
+
+_DISPUTES_MAX: Final = 64
+# Rounds of repair for which a peer's word is remembered.
+_ROUNDS: Final = 6
+# So many different peers must hold a member for dead before it counts that this node can not reach it: a pair of nodes
+# that can not reach each other, and one liar, are no evidence.
+_SAYERS_MIN: Final = 2
+
+
+class Dispute(Struct, gc=False):
+    """Who says that this version is gone. `until`: when their word is forgotten."""
+
+    version: Version
+    until: float
+    sayers: set[NodeId]
+
+
+class Disputes:
+    """The disputes of one node, bounded."""
+
+    __slots__ = ("_lasts_s", "_open")
+
+    def __init__(self, repair_s: float) -> None:
+        self._lasts_s = _ROUNDS * repair_s
+        self._open: dict[NodeId, Dispute] = {}
+
+    def add(self, node: NodeId, version: Version, sayer: NodeId, now: float) -> bool:
+        """Remember a peer's word; return whether the member is to be asked now: once for each who disputes it."""
+        dispute = self._open.get(node)
+        if dispute is None or dispute.until <= now or dispute.version < version:
+            if dispute is None and len(self._open) >= _DISPUTES_MAX:
+                return False
+            dispute = self._open[node] = Dispute(version, now, set())
+        elif dispute.version > version or sayer in dispute.sayers:
+            return False
+        dispute.sayers.add(sayer)
+        dispute.until = now + self._lasts_s
+        return True
+
+    def version(self, node: NodeId, now: float) -> Version | None:
+        """The version of a member that is in dispute."""
+        dispute = self._open.get(node)
+        return dispute.version if dispute is not None and dispute.until > now else None
+
+    def confirmed(self, node: NodeId, now: float) -> bool:
+        """This node could not reach a member: whether enough others say that it is gone."""
+        dispute = self._open.get(node)
+        return dispute is not None and dispute.until > now and len(dispute.sayers) >= _SAYERS_MIN
+
+    def prune(self, now: float) -> None:
+        """Forget what is over."""
+        self._open = {node: dispute for node, dispute in self._open.items() if dispute.until > now}

@@ -6,7 +6,6 @@ from typing import Final
 
 from meshd_sim.jobs.citizens import Citizen
 from meshd_sim.jobs.faults import JobFault
-from meshd_sim.jobs.habits import Habits
 from meshd_sim.jobs.society import Society
 from meshd_sim.pipes import Pipe
 
@@ -144,12 +143,9 @@ class Upheaval:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _calm(self, _: None) -> None:
-        """From now on everybody lives and answers. Liars go on to lie."""
+        """From now on everybody lives and is reached. Liars go on to lie, and who gave no answers gives none."""
         for citizen in self._society.citizens.values():
             if citizen.port.frozen:
                 self._network.thaw(citizen.port)
-            if citizen.habits.silent:
-                citizen.habits = Habits(slowness=citizen.habits.slowness)
-                self._society.stop(citizen, machine=False)
             if citizen.process is None:
                 self._society.start(citizen)

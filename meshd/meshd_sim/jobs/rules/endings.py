@@ -41,10 +41,14 @@ def _is_babel(unit: UnitBook) -> bool:
 def check_all_ended(book: OwnerBook) -> None:
     """Long after the last fault every job has ended, but for units that wait for nodes that do not exist."""
     for job in book.open_jobs():
+        starved = [unit for unit in job.units if unit.outcome is None and unit.votes and _is_starved(book, job, unit)]
         require(job.closed, 4, f"job {job.plan.number} was never closed")
         for unit in job.units:
             where = f"unit {unit.task.index} of job {job.plan.number}"
-            require(unit.outcome is not None or _is_starved(book, job, unit), 4, f"{where} never ended")
+            # Units that were begun and are starved fill the memory for such units: no further one is begun.
+            blocked = bool(starved) and not unit.attempts
+            ended = unit.outcome is not None
+            require(ended or blocked or _is_starved(book, job, unit), 4, f"{where} never ended")
         waiting = any(unit.outcome is None for unit in job.units)
         require(waiting, 4, f"job {job.plan.number} never ended, though all its units did")
 
@@ -53,7 +57,8 @@ def _is_starved(book: OwnerBook, job: JobBook, unit: UnitBook) -> bool:
     """Whether fewer voters are left to ask than it takes, as the user is told who asks why."""
     policy = job.plan.policy
     if unit.out:
-        return False
+        # What must not run twice is waited for as long as its node has a session, though it may never answer.
+        return not policy.pure
     granting = {node for node, window in book.windows.items() if window.units > 0}
     willing = [view for view in book.views.values() if view.accepts and view.node in granting]
     if any(view.trusted for view in willing) and (is_default(policy) or is_trusted_only(policy)):

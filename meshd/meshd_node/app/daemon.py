@@ -164,6 +164,7 @@ class Daemon:
             outside,
             Lookup(me.node, self._membership, owner, self._directory, seams),
             self._netcheck,
+            outside.traffic,
             seams,
             isolation=lambda: self._workers.isolation,
             draining=lambda: self._draining.on,

@@ -17,6 +17,7 @@ from meshd_node.services.links import Links
 from meshd_node.services.lookup.service import Lookup
 from meshd_node.services.members.service import MembershipService
 from meshd_node.services.netcheck.service import NetcheckService
+from meshd_node.services.traffic import Traffic
 from meshd_protocol import PROTOCOL_VERSION
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import JobId, NodeId, to_text
@@ -48,6 +49,7 @@ class Answers:
         links: Links,
         lookup: Lookup,
         netcheck: NetcheckService,
+        traffic: Traffic,
         seams: Seams,
         *,
         isolation: Callable[[], str],
@@ -61,6 +63,7 @@ class Answers:
         self._links = links
         self._lookup = lookup
         self._netcheck = netcheck
+        self._traffic = traffic
         self._seams = seams
         self._isolation = isolation
         self._draining = draining
@@ -147,6 +150,10 @@ class Answers:
             "isolation": self._isolation(),
             # Once it is renewed, it is first published.
             "certificate_expires": (self._me if own is None else own.certified).not_after,
+            "sent": {
+                kind: {"messages": messages, "bytes": size}
+                for kind, (messages, size) in self._traffic.by_kind().items()
+            },
         }
 
     def _peers(self) -> list[Json]:

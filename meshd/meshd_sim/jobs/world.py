@@ -15,7 +15,7 @@ from meshd_sim.jobs.society import Society
 from meshd_sim.jobs.upheaval import Upheaval
 
 # Impatient, so that what takes a day in a real mesh happens within a world.
-_OWNER: Final = OwnerConfig(stranger_patience_s=30.0, lease_min_s=5.0, backoff_max_s=10.0, half_done_max=16)
+_OWNER: Final = OwnerConfig(stranger_patience_s=10.0, lease_min_s=5.0, backoff_max_s=10.0, half_done_max=16)
 # After the last fault: a node that never answers takes two units at a time, and has them until its patience ends.
 _DEADLINE_S: Final = 3_600.0
 _LOOK_S: Final = 30.0

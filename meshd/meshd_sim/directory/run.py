@@ -32,7 +32,8 @@ class Plan:
     mischief: tuple[Mischief, ...] = ALL
     operations: int = 300
     records: int = 100
-    config: DirectoryConfig = field(default_factory=DirectoryConfig)
+    # The mesh of a run is there at once, and waits for nothing else.
+    config: DirectoryConfig = DirectoryConfig(settle_s=15.0)
 
 
 @dataclass(slots=True)

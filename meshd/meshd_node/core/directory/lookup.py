@@ -6,7 +6,7 @@ hint: taken only if it is nearer than what has answered, believed when it answer
 
 from collections.abc import Container, Iterable, Sequence
 from heapq import merge
-from typing import Final
+from typing import Final, assert_never
 
 from kademlia.node import Node
 
@@ -129,7 +129,7 @@ class Lookup:
             if candidate.stage is Stage.HEARD and not self._stands_aside(candidate, now):
                 candidate.stage, candidate.path, candidate.asked_at = Stage.ASKED, number, now
                 self._flying[NodeId(candidate.id)] = candidate
-                self._hearsay.asked(candidate.hinters)
+                self._hearsay.asked(candidate.hinters, now)
                 asked.append(candidate)
         self._asked[number] += len(asked)
         self._claim(number, asked)
@@ -155,10 +155,18 @@ class Lookup:
         return nearest, waits
 
     def _stands_aside(self, candidate: Candidate, now: float) -> bool:
-        """Whether it was hedged, or so much that its hinters named is open that it has to wait."""
-        if candidate.stage is Stage.ASKED:
-            return now >= candidate.asked_at + self._config.hedge_s
-        return candidate.stage is Stage.HEARD and self._hearsay.is_doubtful(candidate.hinters)
+        """Whether it was hedged, has to wait since too much of its hinters is open, or is such a hinter itself."""
+        match candidate.stage:
+            case Stage.HEARD:
+                return self._hearsay.is_doubtful(candidate.hinters)
+            case Stage.ASKED:
+                return now >= candidate.asked_at + self._config.hedge_s
+            case Stage.ANSWERED:
+                return now >= self._hearsay.doubted_at(NodeId(candidate.id)) + self._config.hedge_s
+            case Stage.LATE | Stage.FAILED:
+                return False
+            case _:
+                assert_never(candidate.stage)
 
     def _pass_over_late(self, now: float) -> None:
         late = [flying for flying in self._flying.values() if now >= flying.asked_at + self._config.late_s]

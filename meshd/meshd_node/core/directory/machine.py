@@ -157,6 +157,7 @@ class Directory:
     # --- contacts -------------------------------------------------------------------------------------------------
 
     def _seen(self, contact: Contact, now: float) -> list[Effect]:
+        self._distrust.expire(now)
         if contact.node in self._distrust.nodes:
             return []
         oldest = self._table.seen(contact, now)

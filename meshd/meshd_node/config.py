@@ -13,7 +13,7 @@ from meshd_node import toml_tree
 from meshd_node.addresses import DEFAULT_PORT, complete_address
 from meshd_node.core.directory.config import DirectoryConfig
 from meshd_node.core.executor.config import ExecutorConfig
-from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.errors import ConfigError
 from meshd_node.net.addresses import join_address, split_address

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, TextIO
 
-from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.membership.config import MembershipConfig
 from meshd_sim.checkers.bounds import Bounds, quiescent_bytes_per_s
 from meshd_sim.checkers.broken import Broken
 from meshd_sim.checkers.deaths import Deaths

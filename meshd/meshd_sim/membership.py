@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol, assert_never
 
-from meshd_node.core.members.effects import (
+from meshd_node.core.membership.effects import (
     Dial,
     Drop,
     Effect,
@@ -18,7 +18,7 @@ from meshd_node.core.members.effects import (
     Send,
     Wake,
 )
-from meshd_node.core.members.events import (
+from meshd_node.core.membership.events import (
     ClaimMade,
     DialFailed,
     Event,
@@ -33,8 +33,8 @@ from meshd_node.core.members.events import (
     VerifiedRevocation,
     VerifiedState,
 )
-from meshd_node.core.members.machine import Membership
-from meshd_node.core.members.seeds import Seeds
+from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.seeds import Seeds
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATES_PER_MESSAGE_MAX

@@ -2,7 +2,7 @@
 
 from typing import Final, TypeVar
 
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import BadSignature, CertificateRefused, MalformedMessage
 from meshd_protocol.ids import NodeId

@@ -5,8 +5,8 @@ from typing import Final, TextIO
 
 from blake3 import blake3
 
-from meshd_node.core.members.effects import Member
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.effects import Member
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_protocol.ids import NodeId
 from meshd_sim.parcels import Parcel
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Member
-from meshd_node.core.members.events import NewsArrived, VerifiedClaim, VerifiedRevocation, VerifiedState
-from meshd_node.core.members.machine import Membership
-from meshd_node.core.members.seeds import Seeds
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Member
+from meshd_node.core.membership.events import NewsArrived, VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.seeds import Seeds
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import CageLevel, Core, Offer, Phase
 from meshd_sim.conditions import Conditions

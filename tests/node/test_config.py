@@ -5,7 +5,7 @@ import pytest
 
 from meshd_node.addresses import complete_address
 from meshd_node.config import LendConfig, ListenConfig, LogConfig, NodeConfig, load, render
-from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.errors import ConfigError
 from meshd_node.places import node_folder, socket_path
 

@@ -12,10 +12,10 @@ from meshd_node.capacity.measure import make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
 from meshd_node.core.directory.machine import Directory
 from meshd_node.core.executor.machine import Executor
-from meshd_node.core.members.effects import MemberState
-from meshd_node.core.members.events import VerifiedRevocation
-from meshd_node.core.members.machine import Membership
-from meshd_node.core.members.seeds import Seeds
+from meshd_node.core.membership.effects import MemberState
+from meshd_node.core.membership.events import VerifiedRevocation
+from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.seeds import Seeds
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.reach import Reach
 from meshd_node.exec.pool import WorkerPool
@@ -40,7 +40,7 @@ from meshd_node.services.local.answers import Answers
 from meshd_node.services.local.commands import Commands
 from meshd_node.services.local.server import LocalServer
 from meshd_node.services.lookup.service import Lookup
-from meshd_node.services.members.service import MembershipService, MembershipSetup
+from meshd_node.services.membership.service import MembershipService, MembershipSetup
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
 from meshd_node.services.renewal import Renewal

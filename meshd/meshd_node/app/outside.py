@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from meshd_node.core.members.effects import Member, Outgoing
-from meshd_node.core.members.events import VerifiedRevocation
+from meshd_node.core.membership.effects import Member, Outgoing
+from meshd_node.core.membership.events import VerifiedRevocation
 from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
 from meshd_node.net.pool import Pool

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.core.owner.events import ExecutorView
 from meshd_node.core.owner.reach import Reach
 from meshd_node.net.link import Link

@@ -2,7 +2,7 @@
 
 from typing import Final, Protocol
 
-from meshd_node.core.members.effects import Member
+from meshd_node.core.membership.effects import Member
 from meshd_protocol.errors import MalformedId
 from meshd_protocol.ids import NodeId, from_text, to_text
 

@@ -6,7 +6,7 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.errors import MeshdError
 from meshd_node.identity.renewal import renew_due_at, renewed
 from meshd_node.log import log

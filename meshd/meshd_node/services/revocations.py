@@ -6,8 +6,8 @@ Membership spreads them; here they take effect. Spec: 09-admission.md, section 6
 from collections.abc import Callable
 from typing import Final
 
-from meshd_node.core.members.events import VerifiedRevocation
-from meshd_node.core.members.revocations import Revocations
+from meshd_node.core.membership.events import VerifiedRevocation
+from meshd_node.core.membership.revocations import Revocations
 from meshd_node.errors import MeshdError
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.revoked import RevokedFile

@@ -9,7 +9,7 @@ from meshd_node.services.directory.service import DirectoryService
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.jobs.service import JobService
-from meshd_node.services.members.service import MembershipService
+from meshd_node.services.membership.service import MembershipService
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.outflow import Outflow
 from meshd_protocol.certificates import Invited

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_protocol.ids import NodeId
 from meshd_sim.checkers.broken import Broken
 from meshd_sim.checkers.watch import Checker

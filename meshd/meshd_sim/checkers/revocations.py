@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from meshd_node.core.members.effects import Member, MemberState
-from meshd_node.core.members.events import VerifiedRevocation
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.events import VerifiedRevocation
 from meshd_protocol.ids import NodeId
 from meshd_sim.checkers.broken import Broken
 from meshd_sim.checkers.watch import Checker

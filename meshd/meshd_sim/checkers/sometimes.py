@@ -1,7 +1,7 @@
 """What must happen in some worlds, or the worlds are too tame to prove anything."""
 
-from meshd_node.core.members.effects import Member, MemberState
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation
 from meshd_protocol.ids import NodeId
 from meshd_sim.checkers.watch import Checker
 from meshd_sim.world import World

@@ -3,8 +3,8 @@
 from collections import deque
 from typing import Final
 
-from meshd_node.core.members.effects import Member, MemberState
-from meshd_node.core.members.events import VerifiedState
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.events import VerifiedState
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Slot, Version
 from meshd_sim.checkers.watch import Checker

@@ -1,7 +1,7 @@
 """What every checker of memberships hears; each overrides what concerns it."""
 
-from meshd_node.core.members.effects import Member
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.effects import Member
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_protocol.ids import NodeId
 from meshd_sim.world import World
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Final
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_protocol.ids import NodeId
 from meshd_sim.checkers.watch import Checker
 from meshd_sim.figures.meshes import settled

@@ -1,6 +1,6 @@
 """Worlds to measure in: a mesh that has lived for long, and who sees whom otherwise than alive."""
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_protocol.ids import NodeId
 from meshd_sim.checkers.watch import Checker
 from meshd_sim.conditions import Conditions

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from meshd_node.core.members.effects import Member, MemberState
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_node.core.owner.events import ExecutorView
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId

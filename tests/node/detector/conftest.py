@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.detector import Detector, ProbeMessage
-from meshd_node.core.members.effects import Dial, Effect, MakeClaim, MemberChanged, MemberState, PublishAnew, Send
-from meshd_node.core.members.events import VerifiedClaim, VerifiedState
-from meshd_node.core.members.roster import Roster
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.detector import Detector, ProbeMessage
+from meshd_node.core.membership.effects import Dial, Effect, MakeClaim, MemberChanged, MemberState, PublishAnew, Send
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedState
+from meshd_node.core.membership.roster import Roster
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import MeshId, NodeId
 from meshd_protocol.messages.membership import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meshd_node.core.members.effects import MemberState
+from meshd_node.core.membership.effects import MemberState
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest
 from meshd_protocol.records import Verdict, Version

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from meshd_node.core.members.effects import MemberState
+from meshd_node.core.membership.effects import MemberState
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest
 from meshd_protocol.records import Verdict, Version

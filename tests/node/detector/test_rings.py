@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd_node.core.members.rings import Rings, places
+from meshd_node.core.membership.rings import Rings, places
 from meshd_protocol.ids import NodeId
 
 RINGS = 10

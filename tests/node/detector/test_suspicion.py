@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.suspicion import Suspicions
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.suspicion import Suspicions
 from meshd_protocol.ids import MeshId, NodeId
 from meshd_protocol.records import Claim, Verdict, Version
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from meshd_node.core.directory.config import DirectoryConfig
 from meshd_node.core.directory.events import Tick
 from meshd_node.core.directory.machine import Directory
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.directory.service import QUESTIONS_BURST, DirectoryService, DirectorySetup
 from meshd_node.services.lookup.directory import Search

@@ -12,7 +12,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from meshd_node.core.members.effects import MemberState
+from meshd_node.core.membership.effects import MemberState
 from meshd_node.identity.admission import Admission
 from meshd_node.identity.errors import CertificateUnusable, FolderUnusable
 from meshd_node.identity.folder import NodeFolder

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec.structs import replace
 
-from meshd_node.core.members.events import VerifiedRevocation
+from meshd_node.core.membership.events import VerifiedRevocation
 from meshd_node.identity.errors import GrantRefused
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.revoking import revoke_node

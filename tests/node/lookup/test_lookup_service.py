@@ -7,7 +7,7 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.lookup.directory import Search
 from meshd_node.services.lookup.service import PATIENCE_S, Lookup

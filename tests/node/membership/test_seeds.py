@@ -1,7 +1,7 @@
 import random
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.seeds import Seeds
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.seeds import Seeds
 from meshd_protocol.ids import NodeId
 
 ALICE, BOB = NodeId(b"a" * 20), NodeId(b"b" * 20)

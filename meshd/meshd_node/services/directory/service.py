@@ -25,7 +25,7 @@ from meshd_node.core.directory.events import (
     WithdrawRecord,
 )
 from meshd_node.core.directory.machine import Directory
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 from meshd_node import __version__
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.summaries import ExecutorSummary, JobSummary
 from meshd_node.seams import Seams
@@ -15,7 +15,7 @@ from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.reports import Report, Reports, Said
 from meshd_node.services.links import Links
 from meshd_node.services.lookup.service import Lookup
-from meshd_node.services.members.service import MembershipService
+from meshd_node.services.membership.service import MembershipService
 from meshd_node.services.netcheck.service import NetcheckService
 from meshd_node.services.traffic import Traffic
 from meshd_protocol import PROTOCOL_VERSION

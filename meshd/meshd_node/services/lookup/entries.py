@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from meshd_node.core.members.effects import Member
+from meshd_node.core.membership.effects import Member
 from meshd_protocol.errors import MalformedMessage
 from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.records import (

@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from meshd_node.core.members.effects import Member
+from meshd_node.core.membership.effects import Member
 from meshd_node.core.owner.machine import Owner
 from meshd_node.seams import Seams
 from meshd_node.services.lookup.directory import Directory, Search

@@ -5,7 +5,7 @@ from typing import Final, Protocol, assert_never
 
 import trio
 
-from meshd_node.core.members.effects import Member, MemberState
+from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams

@@ -9,12 +9,12 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from meshd_node.core.members import digests
-from meshd_node.core.members.digests import PREFIX_BYTES
-from meshd_node.core.members.effects import MemberState
-from meshd_node.core.members.entry import NEVER, Entry
-from meshd_node.core.members.events import VerifiedRevocation
-from meshd_node.core.members.roster import Roster
+from meshd_node.core.membership import digests
+from meshd_node.core.membership.digests import PREFIX_BYTES
+from meshd_node.core.membership.effects import MemberState
+from meshd_node.core.membership.entry import NEVER, Entry
+from meshd_node.core.membership.events import VerifiedRevocation
+from meshd_node.core.membership.roster import Roster
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATE_DIGESTS_MAX
 from meshd_protocol.messages.membership import (

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from meshd_node.core.members.parcel import size_of
+from meshd_node.core.membership.parcel import size_of
 from meshd_protocol.limits import CONTROL_BYTES_MAX, REVOCATIONS_PER_MESSAGE_MAX, STATES_PER_MESSAGE_MAX
 from meshd_protocol.messages.membership import SignedRevocation, SignedState, States
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.disputes import Disputes
-from meshd_node.core.members.effects import MemberState
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.disputes import Disputes
+from meshd_node.core.membership.effects import MemberState
 from meshd_protocol.messages.membership import Load, Probe
 from meshd_protocol.records import Phase, Version
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
-from meshd_node.core.members.effects import Member
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.effects import Member
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_node.seams import Seams
 from meshd_node.services.budget import Budget
-from meshd_node.services.members.claims import ClaimChecks
-from meshd_node.services.members.states import OverBudget, StateChecks
+from meshd_node.services.membership.claims import ClaimChecks
+from meshd_node.services.membership.states import OverBudget, StateChecks
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import CertificateOutOfDate
 from meshd_protocol.ids import NodeId

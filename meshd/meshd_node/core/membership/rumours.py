@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Final, TypeAlias
 
-from meshd_node.core.members import digests
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Effect, Send
-from meshd_node.core.members.events import VerifiedClaim, VerifiedRevocation, VerifiedState
-from meshd_node.core.members.lane import Lane, Rumour
-from meshd_node.core.members.parcel import Parcel
-from meshd_node.core.members.roster import Roster
-from meshd_node.core.members.wants import Wants
+from meshd_node.core.membership import digests
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Effect, Send
+from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.lane import Lane, Rumour
+from meshd_node.core.membership.parcel import Parcel
+from meshd_node.core.membership.roster import Roster
+from meshd_node.core.membership.wants import Wants
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATE_DIGESTS_MAX
 from meshd_protocol.messages.membership import REVOCATION, StateWants, handle_of

@@ -9,7 +9,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from meshd_node.core.members.entry import Entry
+from meshd_node.core.membership.entry import Entry
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import SUMMARY_HASH_BYTES
 

@@ -4,8 +4,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from meshd_node.core.members.effects import Member, MemberState
-from meshd_node.core.members.events import VerifiedState
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.events import VerifiedState
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Load
 from meshd_protocol.records import Core, Offer, Phase, Slot, Version

@@ -5,13 +5,13 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Effect, Send
-from meshd_node.core.members.errands import Errand, Errands
-from meshd_node.core.members.health import Health
-from meshd_node.core.members.neighbours import Neighbours
-from meshd_node.core.members.probes import Flight, Round
-from meshd_node.core.members.rings import Rings
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Effect, Send
+from meshd_node.core.membership.errands import Errand, Errands
+from meshd_node.core.membership.health import Health
+from meshd_node.core.membership.neighbours import Neighbours
+from meshd_node.core.membership.probes import Flight, Round
+from meshd_node.core.membership.rings import Rings
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Probe, ProbeAck, ProbeReport, ProbeRequest
 from meshd_protocol.records import U32_MAX, Version

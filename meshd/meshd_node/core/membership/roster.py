@@ -7,12 +7,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Drop, Effect, MemberChanged, MemberState
-from meshd_node.core.members.entry import Entry
-from meshd_node.core.members.events import VerifiedRevocation, VerifiedState
-from meshd_node.core.members.revocations import Revocations
-from meshd_node.core.members.shelves import Shelves
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Drop, Effect, MemberChanged, MemberState
+from meshd_node.core.membership.entry import Entry
+from meshd_node.core.membership.events import VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.revocations import Revocations
+from meshd_node.core.membership.shelves import Shelves
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Slot, Version
 

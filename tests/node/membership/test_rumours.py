@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from meshd_node.core.members import digests
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Send
-from meshd_node.core.members.lane import RUMOURS_MAX, Lane, Rumour
-from meshd_node.core.members.roster import Roster
-from meshd_node.core.members.rumours import Rumours
+from meshd_node.core.membership import digests
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Send
+from meshd_node.core.membership.lane import RUMOURS_MAX, Lane, Rumour
+from meshd_node.core.membership.roster import Roster
+from meshd_node.core.membership.rumours import Rumours
 from meshd_protocol.limits import STATE_BYTES_MAX
 from meshd_protocol.messages.membership import Rumours as Message
 from meshd_protocol.messages.membership import SignedState, StateWants, handle_of

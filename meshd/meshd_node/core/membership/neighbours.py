@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.dialer import Dialer
-from meshd_node.core.members.effects import Dial
-from meshd_node.core.members.entry import Entry
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.dialer import Dialer
+from meshd_node.core.membership.effects import Dial
+from meshd_node.core.membership.entry import Entry
 from meshd_protocol.ids import NodeId
 
 

@@ -10,8 +10,8 @@ from hashlib import sha256
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import (
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import (
     Dial,
     Drop,
     Effect,
@@ -24,7 +24,7 @@ from meshd_node.core.members.effects import (
     Send,
     Wake,
 )
-from meshd_node.core.members.events import (
+from meshd_node.core.membership.events import (
     ClaimMade,
     DialFailed,
     Event,
@@ -40,7 +40,7 @@ from meshd_node.core.members.events import (
     VerifiedRevocation,
     VerifiedState,
 )
-from meshd_node.core.members.machine import Membership
+from meshd_node.core.membership.machine import Membership
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.framing import Frame, Message
 from meshd_protocol.ids import MeshId, NodeId

@@ -1,6 +1,6 @@
 """What this node says of itself: signed, and in versions that rise."""
 
-from meshd_node.core.members.events import VerifiedState
+from meshd_node.core.membership.events import VerifiedState
 from meshd_node.seams import Signer
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import LocalProtocolError

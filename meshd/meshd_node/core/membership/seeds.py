@@ -9,7 +9,7 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from meshd_node.core.members.config import MembershipConfig
+from meshd_node.core.membership.config import MembershipConfig
 from meshd_protocol.ids import NodeId
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Drop, MemberChanged, MemberState
-from meshd_node.core.members.roster import Roster
-from meshd_node.core.members.shelves import record_hash
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Drop, MemberChanged, MemberState
+from meshd_node.core.membership.roster import Roster
+from meshd_node.core.membership.shelves import record_hash
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import REVOCATIONS_MAX
 from meshd_protocol.records import Phase, Slot, Version

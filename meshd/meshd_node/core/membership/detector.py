@@ -8,14 +8,14 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias, assert_never
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Effect, MakeClaim, MemberState, PublishAnew, Send
-from meshd_node.core.members.entry import Entry
-from meshd_node.core.members.events import VerifiedClaim
-from meshd_node.core.members.neighbours import Neighbours
-from meshd_node.core.members.prober import Prober
-from meshd_node.core.members.rings import Rings
-from meshd_node.core.members.suspicion import VERSIONS_AHEAD_MAX, Suspicion, Suspicions
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Effect, MakeClaim, MemberState, PublishAnew, Send
+from meshd_node.core.membership.entry import Entry
+from meshd_node.core.membership.events import VerifiedClaim
+from meshd_node.core.membership.neighbours import Neighbours
+from meshd_node.core.membership.prober import Prober
+from meshd_node.core.membership.rings import Rings
+from meshd_node.core.membership.suspicion import VERSIONS_AHEAD_MAX, Suspicion, Suspicions
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest
 from meshd_protocol.records import Claim, Verdict, Version

@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from meshd_node.core.members import digests
-from meshd_node.core.members.allowance import Allowance
-from meshd_node.core.members.comparison import compare, tell
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Dial, Send
-from meshd_node.core.members.packing import pack
-from meshd_node.core.members.repair import Repair
-from meshd_node.core.members.roster import Roster
+from meshd_node.core.membership import digests
+from meshd_node.core.membership.allowance import Allowance
+from meshd_node.core.membership.comparison import compare, tell
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Dial, Send
+from meshd_node.core.membership.packing import pack
+from meshd_node.core.membership.repair import Repair
+from meshd_node.core.membership.roster import Roster
 from meshd_protocol.limits import CONTROL_BYTES_MAX, STATES_PER_MESSAGE_MAX
 from meshd_protocol.messages.membership import BucketDigests, Probe, SignedState, States, StateWants, Summary
 from meshd_protocol.messages.peer import PEER

@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
-from meshd_node.core.members.parcel import Parcel
+from meshd_node.core.membership.parcel import Parcel
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import DIGEST_ENTRY_BYTES, SignedClaim, SignedRevocation, SignedState
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshd_node.core.members.events import VerifiedClaim
+from meshd_node.core.membership.events import VerifiedClaim
 from meshd_node.seams import Signer
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import MalformedMessage

@@ -3,8 +3,8 @@
 import math
 import random
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.deadlines import Deadlines
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.deadlines import Deadlines
 from meshd_protocol.ids import NodeId
 
 

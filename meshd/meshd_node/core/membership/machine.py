@@ -9,10 +9,10 @@ import random
 from collections.abc import Sequence
 from typing import assert_never
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.detector import Detector
-from meshd_node.core.members.effects import Drop, Effect, Member, MemberChanged, MemberState, PublishAnew, Wake
-from meshd_node.core.members.events import (
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.detector import Detector
+from meshd_node.core.membership.effects import Drop, Effect, Member, MemberChanged, MemberState, PublishAnew, Wake
+from meshd_node.core.membership.events import (
     ClaimMade,
     DialFailed,
     Event,
@@ -28,9 +28,9 @@ from meshd_node.core.members.events import (
     VerifiedRevocation,
     VerifiedState,
 )
-from meshd_node.core.members.repair import Repair
-from meshd_node.core.members.roster import Roster
-from meshd_node.core.members.rumours import Rumours
+from meshd_node.core.membership.repair import Repair
+from meshd_node.core.membership.roster import Roster
+from meshd_node.core.membership.rumours import Rumours
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import (
     BucketDigests,

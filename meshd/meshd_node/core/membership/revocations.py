@@ -8,8 +8,8 @@ import heapq
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from meshd_node.core.members.events import VerifiedRevocation
-from meshd_node.core.members.shelves import SHELVES
+from meshd_node.core.membership.events import VerifiedRevocation
+from meshd_node.core.membership.shelves import SHELVES
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import REVOCATIONS_MAX
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 
 import trio
 
-from meshd_node.core.members.effects import (
+from meshd_node.core.membership.effects import (
     Dial,
     Drop,
     Effect,
@@ -20,7 +20,7 @@ from meshd_node.core.members.effects import (
     Send,
     Wake,
 )
-from meshd_node.core.members.events import (
+from meshd_node.core.membership.events import (
     ClaimMade,
     DialFailed,
     Event,
@@ -36,12 +36,12 @@ from meshd_node.core.members.events import (
     VerifiedRevocation,
     VerifiedState,
 )
-from meshd_node.core.members.machine import Membership
-from meshd_node.core.members.seeds import Seeds
+from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.seeds import Seeds
 from meshd_node.seams import Seams
-from meshd_node.services.members.claims import sign_claim
-from meshd_node.services.members.news import News
-from meshd_node.services.members.own_states import OwnStates
+from meshd_node.services.membership.claims import sign_claim
+from meshd_node.services.membership.news import News
+from meshd_node.services.membership.own_states import OwnStates
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified

@@ -9,8 +9,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.deadlines import Deadlines
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.deadlines import Deadlines
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Claim, Verdict, Version
 

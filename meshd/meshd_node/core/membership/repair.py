@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
-from meshd_node.core.members import digests
-from meshd_node.core.members.allowance import Allowance
-from meshd_node.core.members.comparison import compare, tell
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.disputes import Disputes
-from meshd_node.core.members.effects import Dial, Effect, MemberState, Send
-from meshd_node.core.members.packing import pack
-from meshd_node.core.members.roster import Roster
+from meshd_node.core.membership import digests
+from meshd_node.core.membership.allowance import Allowance
+from meshd_node.core.membership.comparison import compare, tell
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.disputes import Disputes
+from meshd_node.core.membership.effects import Dial, Effect, MemberState, Send
+from meshd_node.core.membership.packing import pack
+from meshd_node.core.membership.roster import Roster
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import (
     REVOCATION,

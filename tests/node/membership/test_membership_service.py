@@ -6,14 +6,14 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from meshd_node.core.members.config import MembershipConfig
-from meshd_node.core.members.effects import Member, MemberState
-from meshd_node.core.members.events import VerifiedRevocation
-from meshd_node.core.members.machine import Membership
-from meshd_node.core.members.seeds import Seeds
+from meshd_node.core.membership.config import MembershipConfig
+from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.events import VerifiedRevocation
+from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.seeds import Seeds
 from meshd_node.seams import KeySigner, Seams
-from meshd_node.services.members.news import STATE_CHECKS_BURST
-from meshd_node.services.members.service import MembershipService, MembershipSetup
+from meshd_node.services.membership.news import STATE_CHECKS_BURST
+from meshd_node.services.membership.service import MembershipService, MembershipSetup
 from meshd_protocol.certificates import Certified, Role, verify_node_chain
 from meshd_protocol.errors import (
     BadSignature,

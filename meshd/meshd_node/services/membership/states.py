@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshd_node.core.members.events import VerifiedState
+from meshd_node.core.membership.events import VerifiedState
 from meshd_protocol.certificates import Certified, verify_node_chain
 from meshd_protocol.errors import CertificateOutOfDate, CertificateRefused, MalformedMessage
 from meshd_protocol.ids import MeshId, NodeId

@@ -207,6 +207,8 @@ class MembershipHost:
 
     def _refuses(self, node: NodeId) -> bool:
         """As the transport does: by the certificate, though nobody told yet who this is."""
+        if not self._notary.admitted(node):
+            return True
         return self.machine.holds_revocation(node, self._notary.certified(node).operator)
 
     def _keep(self, revocations: list[VerifiedRevocation]) -> None:

@@ -46,10 +46,19 @@ class Notary:
         self._keyring = keyring
         # Who signs revocations.
         self._issuer = issuer
+        self._members: set[NodeId] = set()
         self._certified: dict[NodeId, Certified] = {}
         self._states: dict[bytes, CheckedState] = {}
         self._claims: dict[bytes, VerifiedClaim] = {}
         self._revocations: dict[bytes, VerifiedRevocation] = {}
+
+    def admit(self, node: NodeId) -> None:
+        """Give a node a certificate of this mesh."""
+        self._members.add(node)
+
+    def admitted(self, node: NodeId) -> bool:
+        """Whether a node's certificate is of this mesh."""
+        return node in self._members
 
     def certified(self, node: NodeId, operator: str = "lab") -> Certified:
         """What a node's certificate proves."""

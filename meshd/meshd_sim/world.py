@@ -1,16 +1,24 @@
 """A whole mesh in one seed: its nodes, their lives, and what they may use."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Member
-from meshd_node.core.membership.events import NewsArrived, VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.events import (
+    Event,
+    NewsArrived,
+    PeerDown,
+    PeerUp,
+    VerifiedClaim,
+    VerifiedRevocation,
+    VerifiedState,
+)
 from meshd_node.core.membership.machine import Membership
 from meshd_node.core.membership.seeds import Seeds
-from meshd_protocol.ids import NodeId
+from meshd_protocol.ids import ID_BYTES, NodeId
 from meshd_protocol.records import CageLevel, Core, Offer, Phase
 from meshd_sim.conditions import Conditions
 from meshd_sim.disks import Damage, Disk
@@ -24,6 +32,8 @@ from meshd_sim.process import Clock, Process
 
 # How long a node that leaves still runs, so that what it said goes round.
 _GOODBYE_S: Final = 1.0
+# What a node says at its start has been passed on as often as it should be after this.
+_TOLD_S: Final = 10.0
 _UNTIL_MS: Final = 1 << 50
 _RELEASE: Final = "0.1.0"
 # So many addresses of others a node remembers for its next start.
@@ -97,16 +107,19 @@ class World:
         conditions: Conditions | None = None,
         config: MembershipConfig | None = None,
         watches: Sequence[Watch] = (),
+        beside: "World | None" = None,
     ) -> None:
-        self.engine = Engine(seed)
-        self.network = Network(self.engine, conditions or Conditions())
+        """With `beside` another mesh on the network, and in the time, of that world."""
+        self.engine: Engine = Engine(seed) if beside is None else beside.engine
+        self.network: Network = beside.network if beside else Network(self.engine, conditions or Conditions())
         self.config = config or MembershipConfig()
         self.keyring = Keyring(seed)
         self.nodes: dict[NodeId, Node] = {}
         self.founders = 0
         self.furnish: Callable[[Node, Process], None] | None = None
-        self._ids = self.engine.stream("ids")
-        self._clocks = self.engine.stream("clocks")
+        mesh = "" if beside is None else f"/{seed}"
+        self._ids = self.engine.stream("ids" + mesh)
+        self._clocks = self.engine.stream("clocks" + mesh)
         self.notary = Notary(self.keyring, NodeId(self._ids.randbytes(20)))
         self.watches = list(watches)
         self._watch = Crowd(self.watches)
@@ -133,12 +146,13 @@ class World:
 
     def add(self, seeds: Sequence[str] = (), *, drift: float = 0.0) -> Node:
         """A new machine that joins through these addresses; its clock is up to this share too fast or too slow."""
-        number = len(self.nodes)
+        number = len(self.network.ports)
         node = NodeId(self._ids.randbytes(20))
         address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:7423"
         clocks = self._clocks
         clock = Clock(self.engine, clocks.uniform(0.0, _CLOCKS_BEGIN_WITHIN_S), 1.0 + clocks.uniform(-drift, drift))
         port = self.network.attach(node, address)
+        self.notary.admit(node)
         one = self.nodes[node] = Node(number, node, f"node{number}", address, port, clock, tuple(seeds))
         return one
 
@@ -235,36 +249,39 @@ class World:
     def found(self, count: int, *, drift: float = 0.0) -> list[Node]:
         """A mesh that has lived for long: all know all, and nothing that recurs happens to all at once.
 
-        Sessions have still to begin, and so has the first round of what recurs: it is over after `refresh_s`.
+        Its nodes have started at any time within one refresh, which passes here while they know nobody. Their sessions
+        have still to begin.
         """
         nodes = self.prepare(count, drift=drift)
         ages = self.engine.stream("ages")
+        refresh_s = max(self.config.refresh_s, count * self.config.refresh_per_member_s)
+        self.config = replace(self.config, refresh_s=refresh_s)
         for node in nodes:
-            self.start(node, looks_after_s=ages.uniform(0.0, self.config.dial_last_s))
-            assert node.host is not None, "it was just started"
-            refresh_s = max(self.config.refresh_s, count * self.config.refresh_per_member_s)
-            self.engine.after(ages.uniform(0.0, refresh_s), self._refresh, (node, node.process))
+            age_s = ages.uniform(0.0, refresh_s)
+            looks_after_s = age_s + ages.uniform(0.0, self.config.dial_last_s)
+            self.engine.after(refresh_s - age_s, self._grow_old, (node, looks_after_s + _TOLD_S))
+        self.run(refresh_s + _TOLD_S)
         states = [self._states_of(node) for node in nodes]
         for node in nodes:
             others = [state for each, both in zip(nodes, states, strict=True) if each is not node for state in both]
-            self._tell(node, others)
+            teller = NodeId(states[0][0].state.publisher)
+            self._report(node, NewsArrived(teller, [], [], others, b"", True))
         return nodes
 
-    def _refresh(self, refreshed: tuple[Node, Process]) -> None:
-        node, process = refreshed
-        if node.process is process and node.phase is Phase.ALIVE:
-            host = node.host
-            assert host is not None, "it runs"
-            process.enter(lambda: host.publish(self.offer()))
+    def _grow_old(self, born: tuple[Node, float]) -> None:
+        """Start a node, and let it tell what it says of itself to somebody whom nobody else knows."""
+        node, looks_after_s = born
+        self.start(node, looks_after_s=looks_after_s)
+        confidant = NodeId(bytes(ID_BYTES))
+        self._report(node, PeerUp(confidant))
+        self.engine.after(_TOLD_S, partial(self._report, node), PeerDown(confidant, False))
+
+    def _report(self, node: Node, event: Event) -> None:
+        host, process = node.host, node.process
+        assert host is not None, "it runs"
+        assert process is not None, "it runs"
+        process.enter(partial(host.handle, event))
 
     def _states_of(self, node: Node) -> list[VerifiedState]:
         assert node.host is not None, "it runs"
         return node.host.own_states()
-
-    def _tell(self, node: Node, states: list[VerifiedState]) -> None:
-        host, process = node.host, node.process
-        assert host is not None, "it runs"
-        assert process is not None, "it runs"
-        if states:
-            teller = NodeId(states[0].state.publisher)
-            process.enter(lambda: host.handle(NewsArrived(teller, [], [], states, b"", True)))

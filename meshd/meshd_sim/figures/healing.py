@@ -17,7 +17,7 @@ _FOLLOWED_S: Final = 240.0
 def splits() -> Iterator[Row]:
     """Two halves hear nothing of each other for a minute; from the end of that until every view has all alive."""
     for nodes, worlds, seconds, size in _SPLITS:
-        taken = [_split(seed, nodes) for seed in range(worlds)]
+        taken = [split(seed, nodes, _SPLIT_S) for seed in range(worlds)]
         times = [each[0] for each in taken]
         how = f"median of {len(taken)}, longest {max(times):.1f} s"
         yield Row(name=f"split of {nodes:,} healed", measured=median(times), goal=seconds, unit="s", how=how)
@@ -26,18 +26,18 @@ def splits() -> Iterator[Row]:
         yield Row(name=name, measured=sent / 1e6, goal=size / 1e6, unit="MB", how="sent until all agreed")
 
 
-def _split(seed: int, count: int) -> tuple[float, float]:
-    world, nodes, dissent = settled(seed, count)
-    one, other = halves(nodes)
+def split(seed: int, nodes: int, lasts_s: float) -> tuple[float, float]:
+    """Split a mesh in two for so long; return how long it then takes to be one again, and the bytes a node sends."""
+    world, members, dissent = settled(seed, nodes)
+    one, other = halves(members)
     sides = [node.node for node in one], [node.node for node in other]
     cuts = [world.network.cut(*sides), world.network.cut(*reversed(sides))]
-    world.run(_SPLIT_S)
+    world.run(lasts_s)
     for cut in cuts:
         world.network.mend(cut)
     began, sent = world.now, world.network.traffic.total()
     # A view may be whole for a moment between two pieces of news: only what lasts counts.
     while world.now - began < _FOLLOWED_S and (dissent.views or world.now - dissent.changed_at < 1.0):
         world.run(0.25)
-    if dissent.views:
-        return _FOLLOWED_S, (world.network.traffic.total() - sent) / count
-    return dissent.changed_at - began, (world.network.traffic.total() - sent) / count
+    taken = _FOLLOWED_S if dissent.views else dissent.changed_at - began
+    return taken, (world.network.traffic.total() - sent) / nodes

@@ -20,7 +20,8 @@ def bandwidth() -> Iterator[Row]:
         world, members, _ = settled(0, nodes)
         assert members[0].host is not None, "it runs"
         refresh_s = members[0].host.machine.refresh_s()
-        world.run(1.1 * refresh_s)  # until nodes refresh when it suits them, and not when this world began
+        # What comes sooner than a refresh is taken for news: the first refreshes after this mesh was told of come so.
+        world.run(1.1 * refresh_s)
         before = _by_kind(world.network.traffic)
         seconds = max(_SHORTEST_S, refresh_s)
         world.run(seconds)

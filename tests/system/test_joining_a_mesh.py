@@ -112,7 +112,7 @@ def test_a_seed_that_can_not_reach_the_issuer_says_so(lab, meshd) -> None:
     code, _, error = meshd(lab.folder / "node", "join", token)
 
     assert code == 69
-    assert "the node that made this token is not reachable" in error
+    assert "the issuer's node is not reachable from here" in error
     assert error.count("\n") == 1
 
 

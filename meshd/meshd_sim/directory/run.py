@@ -33,7 +33,7 @@ class Plan:
     operations: int = 300
     records: int = 100
     # The mesh of a run is there at once, and waits for nothing else.
-    config: DirectoryConfig = DirectoryConfig(settle_s=15.0)
+    config: DirectoryConfig = field(default_factory=lambda: DirectoryConfig(settle_s=15.0))
 
 
 @dataclass(slots=True)

@@ -1,6 +1,5 @@
 """What became of the contacts that others named: whoever makes nodes up is found out by those that never answer."""
 
-import math
 from dataclasses import dataclass
 
 from meshd_node.core.directory.config import DirectoryConfig
@@ -14,8 +13,6 @@ class _Word:
     waiting: int = 0
     answered: int = 0
     failed: int = 0
-    # Since when so many of them are open that nobody should ask more.
-    doubted_at: float = math.inf
 
 
 class Hearsay:
@@ -25,13 +22,10 @@ class Hearsay:
         self._config = config
         self._words: dict[NodeId, _Word] = {}
 
-    def asked(self, hinters: list[NodeId], now: float) -> None:
+    def asked(self, hinters: list[NodeId]) -> None:
         """A contact that these named is asked."""
         for hinter in hinters:
-            word = self._words.setdefault(hinter, _Word())
-            word.waiting += 1
-            if self._in_doubt(word):
-                word.doubted_at = min(word.doubted_at, now)
+            self._words.setdefault(hinter, _Word()).waiting += 1
 
     def answered(self, hinters: list[NodeId], *, late: bool) -> None:
         """It answered. `late`: it was counted as failed before."""
@@ -42,8 +36,6 @@ class Hearsay:
                 word.failed -= 1
             else:
                 word.waiting -= 1
-            if not self._in_doubt(word):
-                word.doubted_at = math.inf
 
     def failed(self, hinters: list[NodeId]) -> list[NodeId]:
         """It did not answer; return those whom nobody should listen to from now on.
@@ -65,12 +57,9 @@ class Hearsay:
 
         A liar's twenty contacts, all nearer than any real one, would else keep everybody else from being asked.
         """
-        return bool(hinters) and all(self.doubted_at(hinter) < math.inf for hinter in hinters)
+        return bool(hinters) and all(map(self.is_in_doubt, hinters))
 
-    def doubted_at(self, hinter: NodeId) -> float:
-        """Since when a node is in doubt; infinity if it is not."""
+    def is_in_doubt(self, hinter: NodeId) -> bool:
+        """Whether so many of its hints are open that nobody should count on it, or ask more of them, for the moment."""
         word = self._words.get(hinter)
-        return math.inf if word is None else word.doubted_at
-
-    def _in_doubt(self, word: _Word) -> bool:
-        return word.waiting + word.failed >= self._config.blame_min + 3 * word.answered
+        return word is not None and word.waiting + word.failed >= self._config.blame_min + 3 * word.answered

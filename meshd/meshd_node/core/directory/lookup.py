@@ -6,7 +6,7 @@ hint: taken only if it is nearer than what has answered, believed when it answer
 
 from collections.abc import Container, Iterable, Sequence
 from heapq import merge
-from typing import Final, assert_never
+from typing import assert_never
 
 from kademlia.node import Node
 
@@ -15,9 +15,6 @@ from meshd_node.core.directory.hearsay import Hearsay
 from meshd_node.core.directory.shortlist import Candidate, Shortlist, Stage
 from meshd_protocol.ids import Key, NodeId
 from meshd_protocol.messages.directory import Contact
-
-# A path looks at so many times k candidates: behind those that two liars named there are others still.
-_SEEN: Final = 3
 
 
 class Lookup:
@@ -33,7 +30,9 @@ class Lookup:
         self._ends_at = now + config.lookup_s
         self._place = Node(target)
         count = max(1, min(paths, len(start)))
-        self._paths = [Shortlist(self._place, config.k, _SEEN * config.k) for _ in range(count)]
+        # All that can be named is looked at: a few liars' contacts must not hide what is behind them.
+        named_max = config.k * (config.questions_max + 1)
+        self._paths = [Shortlist(self._place, config.k, named_max) for _ in range(count)]
         self._asked = [0] * count
         alone = count == 1
         self._alpha = config.alpha if alone else config.path_alpha
@@ -129,7 +128,7 @@ class Lookup:
             if candidate.stage is Stage.HEARD and not self._stands_aside(candidate, now):
                 candidate.stage, candidate.path, candidate.asked_at = Stage.ASKED, number, now
                 self._flying[NodeId(candidate.id)] = candidate
-                self._hearsay.asked(candidate.hinters, now)
+                self._hearsay.asked(candidate.hinters)
                 asked.append(candidate)
         self._asked[number] += len(asked)
         self._claim(number, asked)
@@ -162,7 +161,7 @@ class Lookup:
             case Stage.ASKED:
                 return now >= candidate.asked_at + self._config.hedge_s
             case Stage.ANSWERED:
-                return now >= self._hearsay.doubted_at(NodeId(candidate.id)) + self._config.hedge_s
+                return self._hearsay.is_in_doubt(NodeId(candidate.id))
             case Stage.LATE | Stage.FAILED:
                 return False
             case _:

@@ -58,9 +58,10 @@ class Views(Checker):
         if member is None or member.state not in alive:
             return f"sees {other.name} {_state(member)}, which lives"
         for slot in Slot:
-            held = machine.version(other.node, slot)
-            old = [version for version, at in self._said[other.node, slot] if at < self.world.now - fresh_s]
-            if old and (held is None or held < old[-1]):
+            held, said = machine.version(other.node, slot), self._said[other.node, slot]
+            old = [version for version, at in said if at < self.world.now - fresh_s]
+            # Whose disk was lost may have begun anew, below what it said in a life that all have forgotten.
+            if old and held != said[-1][0] and (held is None or held < old[-1]):
                 return f"has no {slot.name.lower()} of {other.name} that is less than {fresh_s:.0f} s old"
         return ""
 

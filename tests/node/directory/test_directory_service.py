@@ -316,6 +316,18 @@ def test_dead_and_revoked_members_leave_the_table() -> None:
     assert answer.records == []
 
 
+def test_contact_that_was_given_up_comes_back_with_its_next_session() -> None:
+    world, nodes = mesh(2)
+    nodes[0].links.clear()
+    for _ in range(2):
+        nodes[0].service.find_contact(NodeId(b"x" * 20), lambda search: None)
+        nodes[0].service.dial_failed(nodes[1].node)
+    assert nodes[0].machine.contacts() == 0
+    world.connect(nodes[0], nodes[1])
+
+    assert nodes[0].machine.contacts() == 1
+
+
 def test_session_that_ends_fails_what_was_asked_in_it() -> None:
     world, nodes = mesh(2)
     searches: list[Search] = []

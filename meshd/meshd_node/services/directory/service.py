@@ -177,6 +177,10 @@ class DirectoryService:
         self._budgets[link.peer.node] = _Budgets()
         self._lost.seen(link.peer.node)
         self._questions.link_up(link)
+        member = self._members.member(link.peer.node)
+        if member is not None:
+            # It may have been given up here while membership never lost it.
+            self.member_changed(member)
 
     def link_down(self, link: Link) -> None:
         """A session ended."""

@@ -301,7 +301,8 @@ class MembershipHost:
                 made = self._notary.sign_claim(self._node, claim)
                 self._watch.claimed(made)
                 self.handle(ClaimMade(made))
-            case PublishAnew():
+            case PublishAnew(above):
+                self._version = max(self._version, above)
                 self.publish(self._said[Slot.OFFER].content)
             case Drop(node):
                 # Not now: the end of a session is an event, and this one is not over.

@@ -266,7 +266,8 @@ class World:
                     self._end(other, host.node, refused=False)
             case MakeClaim(claim):
                 self.feed(host, ClaimMade(claimed(claim)))
-            case PublishAnew():
+            case PublishAnew(above):
+                host.version = max(host.version, above)
                 self.feed(host, Published(verified(host.node, host.next_version(), host.offer)))
             case MemberChanged(member):
                 host.changes.append(member)

@@ -5,8 +5,8 @@ import pytest
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.disputes import Disputes
 from meshd_node.core.membership.effects import MemberState
-from meshd_protocol.messages.membership import Load, Probe
-from meshd_protocol.records import Phase, Version
+from meshd_protocol.messages.membership import Load, Probe, Rumours
+from meshd_protocol.records import Claim, Phase, Verdict, Version
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 12, 30])
@@ -238,3 +238,24 @@ def test_one_peers_word_and_a_dial_that_fails_bury_nobody(new_world, members_kit
     assert disputes.add(node, version, other, 2.0)
     assert disputes.confirmed(node, 2.0)
     assert not disputes.confirmed(node, 100.0)
+
+
+def test_colluding_observers_who_accuse_versions_to_come_bury_nobody(new_world, members_kit) -> None:
+    """Else the accused says one newer version after the other, none of them newer than what it is accused of."""
+    world = new_world()
+    world.start_many(11)
+    victim, liars = world.host(5).node, range(6, 10)
+    held = world.host(0).machine.member(victim).version
+    ahead = Version(held.epoch, held.sequence + 16)
+
+    for liar in liars:
+        lies = [Claim(members_kit.mesh, members_kit.node_of(liar), victim, ahead, verdict) for verdict in Verdict]
+        for index in set(range(11)) - {liar}:
+            world.send(liar, index, Rumours([], [members_kit.claimed(lie).signed for lie in lies], [], b""))
+    seen = set()
+    for _ in range(300):
+        world.run(0.1)
+        seen |= {world.state(index, 5) for index in range(11)}
+
+    assert seen == {MemberState.ALIVE, MemberState.SUSPECT}
+    assert {world.state(index, 5) for index in range(11)} == {MemberState.ALIVE}

@@ -486,6 +486,15 @@ def test_who_is_accused_says_something_newer_at_once() -> None:
     assert membership.member(ME.node).state is MemberState.ALIVE
 
 
+def test_who_is_accused_of_a_version_to_come_says_something_newer_than_that() -> None:
+    membership, _ = three()
+    before = membership.member(ME.node).version
+    ahead = Version(before.epoch, before.sequence + 16)
+    membership.message(ALICE.node, claims(ALICE.claim(ME.node, ahead)))
+
+    assert membership.member(ME.node).version > ahead
+
+
 async def test_this_nodes_own_claims_are_signed_and_told(nursery, autojump_clock) -> None:
     membership, recorder = service(monotonic=trio.current_time)
     membership.publish(Core([ME.certificate], "me", [], "1"))

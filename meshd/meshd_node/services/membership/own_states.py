@@ -36,6 +36,10 @@ class OwnStates:
         """What was said last of a slot."""
         return self._said.get(slot)
 
+    def pass_over(self, version: Version) -> None:
+        """Make the next version newer than this one of the same epoch."""
+        self._version = max(self._version, version)
+
     def outbid(self, newest: Version) -> bool:
         """Whether `newest`, a state of our own, is from before our boot epoch was lost; what is said next is newer."""
         if newest <= self._version or newest.epoch >= U32_MAX:

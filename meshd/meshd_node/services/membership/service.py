@@ -256,8 +256,9 @@ class MembershipService:
                 self._outside.drop(node)
             case MakeClaim(claim):
                 self._handle(ClaimMade(sign_claim(self._seams.signer, claim)))
-            case PublishAnew():
-                # Whatever is claimed of us names a version that we made: any next one is newer.
+            case PublishAnew(above):
+                # Liars accuse versions that we have not made yet: one more than our last would refute nothing.
+                self._own.pass_over(above)
                 self._publish_again(Slot.OFFER)
             case _:
                 assert_never(effect)

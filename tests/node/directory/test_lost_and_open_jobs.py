@@ -1,5 +1,6 @@
 """When members are looked for, and which jobs are worth a word."""
 
+import itertools
 from types import SimpleNamespace
 
 from meshd_node.services.directory.lost import AT_ONCE, PAUSE_FIRST_S, PAUSE_LAST_S, Lost
@@ -19,7 +20,7 @@ def test_lost_node_is_looked_for_ever_more_seldom() -> None:
             looked_at.append(minute * 60.0)
             lost.found(node(1))
 
-    pauses = [later - sooner for sooner, later in zip(looked_at, looked_at[1:], strict=False)]
+    pauses = [later - sooner for sooner, later in itertools.pairwise(looked_at)]
     assert pauses[:3] == [PAUSE_FIRST_S, 2 * PAUSE_FIRST_S, 4 * PAUSE_FIRST_S]
     assert max(pauses) == PAUSE_LAST_S
     assert len(looked_at) < 25

@@ -240,6 +240,18 @@ def test_one_peers_word_and_a_dial_that_fails_bury_nobody(new_world, members_kit
     assert not disputes.confirmed(node, 100.0)
 
 
+def test_a_peer_that_disputes_each_new_version_of_a_member_is_heeded_once(members_kit) -> None:
+    """Else one liar would have many nodes dial a member again and again, and the member publish without end."""
+    disputes, node, liar = Disputes(10.0), members_kit.node_of(1), members_kit.node_of(2)
+
+    heeded = [disputes.add(node, Version(1, sequence), liar, sequence / 10) for sequence in range(100)]
+
+    assert heeded == [True] + [False] * 99
+    assert disputes.version(node, 10.0) == Version(1, 99)
+    assert disputes.add(node, Version(1, 99), members_kit.node_of(3), 10.0)
+    assert disputes.add(node, Version(1, 200), liar, 100.0)
+
+
 def test_colluding_observers_who_accuse_versions_to_come_bury_nobody(new_world, members_kit) -> None:
     """Else the accused says one newer version after the other, none of them newer than what it is accused of."""
     world = new_world()

@@ -144,6 +144,17 @@ def test_an_allowance_is_spent_and_comes_back_with_time(members_kit) -> None:
     assert allowance.left(peer, 1_000.0) == full
 
 
+def test_those_who_may_ask_for_all_again_are_forgotten(members_kit) -> None:
+    allowance = Allowance()
+    for index in range(100):
+        allowance.spend(members_kit.node_of(index), 1_000, 0.0)
+    assert len(allowance) == 100
+
+    allowance.spend(members_kit.node_of(7), 1_000, 60.0)
+
+    assert len(allowance) == 1
+
+
 class Scene:
     """The repair of node 0, whose peers are members 1 to 3."""
 
@@ -205,6 +216,33 @@ def test_a_peer_that_asks_for_everything_over_and_over_is_sent_no_more_than_its_
             sent += len(PEER.encode(effect.message))
 
     assert 200_000 < sent < 400_000
+
+
+def test_a_peer_that_asks_for_everything_over_and_over_has_us_look_for_it_no_longer_than_its_allowance(scene) -> None:
+    """16 bytes make a node look at every member: at 2,000 of them that took 27 ms each time."""
+    everything = BucketDigests(1, b"\0", told_by(scene.roster).digests)
+    lacking = BucketDigests(1, b"\0", b"")
+    for _ in range(100_000):
+        scene.repair.digests(scene.peer, everything, 0.0)
+        if not scene.repair.digests(scene.peer, lacking, 0.0):
+            break
+    else:
+        pytest.fail("it was never too much")
+
+    assert scene.repair.wanted(scene.peer, scene.kit.node_of(5)[:8] + bytes([Slot.CORE]), 0.0) == []
+    assert scene.repair.summary(scene.peer, b"differs!", 0.0) == []
+    assert scene.repair.digests(scene.kit.node_of(2), lacking, 0.0)
+    assert scene.repair.digests(scene.peer, lacking, 10.0)
+
+
+def test_hanging_up_does_not_fill_a_peers_allowance(scene) -> None:
+    while scene.repair.digests(scene.peer, BucketDigests(1, b"\0", b""), 0.0):
+        pass
+
+    scene.repair.peer_down(scene.peer)
+    scene.repair.peer_up(scene.peer, 0.0)
+
+    assert not scene.repair.digests(scene.peer, BucketDigests(1, b"\0", b""), 0.0)
 
 
 def test_wants_are_answered_each_once_and_not_for_the_revoked(scene) -> None:

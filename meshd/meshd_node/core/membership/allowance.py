@@ -1,5 +1,6 @@
-"""What each peer may make this node send: a few bytes from it must not cost us megabytes."""
+"""What each peer may make this node send and look at: a few bytes from it must not cost us megabytes, or seconds."""
 
+from collections import OrderedDict
 from typing import Final
 
 from meshd_protocol.ids import NodeId
@@ -10,22 +11,30 @@ _BURST_BYTES: Final = 262_144
 
 
 class Allowance:
-    """Bytes that peers may still ask for. Those that have not asked for some seconds are forgotten: they have all."""
+    """Bytes that peers may still ask for, or whatever else is counted: `burst` at once, `per_s` from then on.
 
-    __slots__ = ("_left",)
+    It outlives a session, since hanging up must not fill it. A peer that may ask for all of it again is forgotten.
+    """
 
-    def __init__(self) -> None:
-        self._left: dict[NodeId, tuple[float, float]] = {}
+    __slots__ = ("_burst", "_left", "_per_s")
+
+    def __init__(self, per_s: int = _BYTES_PER_S, burst: int = _BURST_BYTES) -> None:
+        self._per_s = per_s
+        self._burst = burst
+        self._left: OrderedDict[NodeId, tuple[float, float]] = OrderedDict()  # who asked last is last
+
+    def __len__(self) -> int:
+        """How many peers are remembered."""
+        return len(self._left)
 
     def left(self, peer: NodeId, now: float) -> int:
-        """How many bytes this peer may be sent now."""
-        left, at = self._left.get(peer, (_BURST_BYTES, now))
-        return int(min(_BURST_BYTES, left + (now - at) * _BYTES_PER_S))
+        """How much this peer may still ask for now."""
+        left, at = self._left.get(peer, (self._burst, now))
+        return int(min(self._burst, left + (now - at) * self._per_s))
 
     def spend(self, peer: NodeId, size: int, now: float) -> None:
-        """Count what it is sent."""
+        """Count what it is given."""
         self._left[peer] = (self.left(peer, now) - size, now)
-
-    def forget(self, peer: NodeId) -> None:
-        """Its session has ended."""
-        self._left.pop(peer, None)
+        self._left.move_to_end(peer)
+        while (first := next(iter(self._left))) != peer and self.left(first, now) == self._burst:
+            del self._left[first]

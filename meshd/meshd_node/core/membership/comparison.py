@@ -18,6 +18,7 @@ from meshd_node.core.membership.roster import Roster
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import STATE_DIGESTS_MAX
 from meshd_protocol.messages.membership import (
+    DIGEST_ENTRY_BYTES,
     GONE,
     REVOCATION,
     BucketDigests,
@@ -34,13 +35,14 @@ class Comparison(Struct, gc=False):
 
     `states`, those of one member together, and `revocations`: what the peer lacks. `wants`: handles of what this node
     lacks. `disputed`: of whom one of the two says that they are gone, and the other that they live, with the newest
-    version that either knows: they themselves have to say something newer.
+    version that either knows: they themselves have to say something newer. `looked_at`: how many members and digests.
     """
 
     states: list[list[SignedState]] = field(default_factory=list)
     revocations: list[SignedRevocation] = field(default_factory=list)
     wants: list[bytes] = field(default_factory=list)
     disputed: list[tuple[NodeId, Version]] = field(default_factory=list)
+    looked_at: int = 0
 
 
 def tell(roster: Roster, of: int, buckets: Iterable[int], now: float) -> BucketDigests | None:
@@ -65,11 +67,13 @@ def compare(roster: Roster, theirs: BucketDigests) -> Comparison:
             revoked.setdefault(prefix, set()).add(version)
         else:
             told[prefix, slot & ~GONE] = (version, bool(slot & GONE))
-    found = Comparison()
+    found = Comparison(looked_at=len(theirs.digests) // DIGEST_ENTRY_BYTES)
     for bucket in theirs.buckets:
         for entry in roster.shelves.bucket(theirs.of, bucket):
+            found.looked_at += 1
             _compare_entry(entry, told, found)
         for held in roster.revocations.bucket(theirs.of, bucket):
+            found.looked_at += 1
             _compare_revocation(held, revoked, found)
     for (prefix, slot), (_, gone) in told.items():
         if not gone and slot in _SLOTS:

@@ -6,7 +6,7 @@ of whom rumours of its end were missed, does not answer: else it would live on i
 
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Version
@@ -20,11 +20,15 @@ _SAYERS_MIN: Final = 2
 
 
 class Dispute(Struct, gc=False):
-    """Who says that this version is gone. `until`: when their word is forgotten."""
+    """Who says that this version is gone. `until`: when their word is forgotten.
+
+    `heeded` are those because of whom the member was asked, about whatever version.
+    """
 
     version: Version
     until: float
-    sayers: set[NodeId]
+    sayers: set[NodeId] = field(default_factory=set)
+    heeded: set[NodeId] = field(default_factory=set)
 
 
 class Disputes:
@@ -37,17 +41,24 @@ class Disputes:
         self._open: dict[NodeId, Dispute] = {}
 
     def add(self, node: NodeId, version: Version, sayer: NodeId, now: float) -> bool:
-        """Remember a peer's word; return whether the member is to be asked now: once for each who disputes it."""
+        """Remember a peer's word; return whether the member is to be asked now: once for each who disputes it.
+
+        A peer that disputes each version anew, and had it dialled each time, would make it publish without end.
+        """
         dispute = self._open.get(node)
-        if dispute is None or dispute.until <= now or dispute.version < version:
+        if dispute is None or dispute.until <= now:
             if dispute is None and len(self._open) >= _DISPUTES_MAX:
                 return False
-            dispute = self._open[node] = Dispute(version, now, set())
-        elif dispute.version > version or sayer in dispute.sayers:
+            dispute = self._open[node] = Dispute(version, now)
+        if version > dispute.version:
+            dispute.version, dispute.sayers = version, set()
+        if version < dispute.version or sayer in dispute.sayers:
             return False
+        heeded = sayer in dispute.heeded
         dispute.sayers.add(sayer)
+        dispute.heeded.add(sayer)
         dispute.until = now + self._lasts_s
-        return True
+        return not heeded
 
     def version(self, node: NodeId, now: float) -> Version | None:
         """The version of a member that is in dispute."""

@@ -21,6 +21,7 @@ from meshd_node.core.membership.packing import pack
 from meshd_node.core.membership.roster import Roster
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import (
+    HANDLE_BYTES,
     REVOCATION,
     SUMMARY_BUCKETS_MAX,
     SUMMARY_HASH_BYTES,
@@ -38,6 +39,8 @@ _NOTHING: Final = bytes(SUMMARY_HASH_BYTES)
 # What one comparison makes this node send: 300 members' states. The rest is found by the next one.
 _ANSWER_BYTES: Final = 98_304
 _WANTS_MAX: Final = 512
+# Looking at one member takes 5 us: 16 bytes can ask for it 10,000 times. As if so many bytes were sent, 40 ms a second.
+_LOOK_BYTES: Final = 8
 # A bucket that has changed within so many ticks of the rumours differs because of news that is still on its way.
 _NEWS_TICKS: Final = 8
 # Hashes are XORs, which a liar with many nodes could make equal: in every fifth round one of 64 buckets is compared
@@ -121,7 +124,6 @@ class Repair:
         """Forget what belonged to the session."""
         self._asked.pop(node, None)
         self._introduced.discard(node)
-        self._allowance.forget(node)
 
     # --- messages -------------------------------------------------------------------------------------------------
 
@@ -138,12 +140,17 @@ class Repair:
             return []
         if self._knows_nobody():
             return self._begin(sender, now)
+        if self._allowance.left(sender, now) <= 0:
+            return []
         hashes = self._hashes(_buckets(len(self._roster.living())))
         return self._say(sender, Summary(hashes), len(hashes), now)
 
     def digests(self, sender: NodeId, theirs: BucketDigests, now: float) -> list[Effect]:
         """Send what the sender lacks, ask for what this node lacks, and ask those whose life is disputed."""
+        if self._allowance.left(sender, now) <= 0:
+            return []
         found = compare(self._roster, theirs)
+        self._allowance.spend(sender, _LOOK_BYTES * found.looked_at, now)
         self._rng.shuffle(found.states)  # so that a newcomer hears different things from different peers
         effects = self._send(sender, chain.from_iterable(found.states), found.revocations, now)
         if found.wants:
@@ -156,6 +163,9 @@ class Repair:
 
     def wanted(self, sender: NodeId, handles: bytes, now: float) -> list[Effect]:
         """Send what the sender asks for, as much as it may ask for."""
+        if self._allowance.left(sender, now) <= 0:
+            return []
+        self._allowance.spend(sender, _LOOK_BYTES * (len(handles) // HANDLE_BYTES), now)
         states: dict[SignedState, None] = {}
         revocations: dict[SignedRevocation, None] = {}
         for prefix, slot in digests.read_handles(handles):
@@ -299,6 +309,8 @@ class Repair:
     ) -> list[Effect]:
         """Send so much of this as the peer may ask for, in messages that stay on the control connection."""
         left = min(_ANSWER_BYTES, self._allowance.left(peer, now))
+        if left <= 0:
+            return []
         messages, size = pack(states, revocations, left)
         self._allowance.spend(peer, size, now)
         return [Send(peer, message) for message in messages]

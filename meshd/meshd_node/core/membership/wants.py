@@ -1,5 +1,6 @@
 """What was asked of somebody, so that it is not asked of three others at once."""
 
+from collections import OrderedDict
 from typing import Final
 
 # More than one message can ask for, and 400 KB.
@@ -13,7 +14,7 @@ class Wants:
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._until: dict[bytes, float] = {}  # the first to run out is the first
+        self._until: OrderedDict[bytes, float] = OrderedDict()  # the first to run out is the first
 
     def ask(self, handle: bytes, now: float) -> bool:
         """Whether to ask for this now. Then it counts as asked."""
@@ -22,7 +23,7 @@ class Wants:
         self._until.pop(handle, None)
         self._until[handle] = now + self._patience_s
         if len(self._until) > _WANTS_MAX:
-            del self._until[next(iter(self._until))]
+            self._until.popitem(last=False)
         return True
 
     def answered(self, handle: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 import trio.testing
 
-from meshd_node.services.jobs import service
+from meshd_node.services.jobs import retention, service
 from meshd_node.services.local import session
 from meshd_protocol.messages.local import (
     Ask,
@@ -43,7 +43,7 @@ async def test_a_detached_job_closes_with_its_program_since_nobody_can_add_to_it
 
 
 async def test_one_users_ended_jobs_never_push_out_anothers(daemon, monkeypatch) -> None:
-    monkeypatch.setattr(service, "ENDED_JOBS_KEPT", 4)
+    monkeypatch.setattr(retention, "ENDED_JOBS_KEPT", 4)
     careful, greedy = await daemon.program(uid=1), await daemon.program(uid=2)
     await careful.say(DETACHED, CloseJob(), stream=1)
     (kept,) = careful.hear(JobOpened)

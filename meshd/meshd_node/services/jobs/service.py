@@ -3,12 +3,11 @@
 It is entered synchronously (decision 0001): by the local socket with submissions, by links with results, by its timer.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol, assert_never
 
 from meshd_node.core.owner import effects, events
-from meshd_node.core.owner.job import FIRST_EPOCH
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
 from meshd_node.log import log
@@ -16,27 +15,22 @@ from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.jobs.context import JobContext, Listener, TrancheShelf
 from meshd_node.services.jobs.journal import JournalStore
+from meshd_node.services.jobs.leases import LeaseSender
 from meshd_node.services.jobs.reports import Reports
-from meshd_node.services.jobs.sent import SentJob, SentLog
+from meshd_node.services.jobs.retention import Retention
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.outflow import Outflow
 from meshd_node.services.receipts import check_results, result_digests
 from meshd_node.services.timer import Timer
 from meshd_protocol.errors import RemoteProtocolError
 from meshd_protocol.ids import NONCE_BYTES, Digest, JobId, MeshId, NodeId, function_digest, job_id, unit_digests
-from meshd_protocol.limits import CONTROL_BYTES_MAX, TRANCHE_UNITS_MAX
+from meshd_protocol.limits import TRANCHE_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptResult
 from meshd_protocol.messages.local import OpenJob, Outcome
 from meshd_protocol.messages.peer import (
     AttemptsEnded,
     Credit,
-    FunctionData,
-    JobOpen,
-    LeasedUnit,
-    LeaseGrant,
-    Recall,
     ResultBatch,
-    TrancheOpen,
 )
 from meshd_protocol.records import Manifest, Tranche, encode_record
 from meshd_protocol.signing import Domain, Signed
@@ -46,12 +40,6 @@ WAITING_BYTES_MAX: Final = 1 << 30
 # Jobs that have not ended, of one user and of all: about 8 KB each.
 OPEN_JOBS_OF_USER_MAX: Final = 1_024
 OPEN_JOBS_MAX: Final = 8_192
-# Ended jobs are listed, and detached ones keep their results, until one of these is reached.
-ENDED_JOBS_KEPT: Final = 1_000
-RETAINED_BYTES_MAX: Final = 1 << 30
-RETENTION_S: Final = 3_600.0
-# Arguments and functions above this travel on the bulk connection, well below where a link would do so by itself.
-_INLINE_BYTES_MAX: Final = CONTROL_BYTES_MAX - 16 * 1024
 
 
 class LocalExecutor(Protocol):
@@ -100,13 +88,11 @@ class JobService:
         self._seams = seams
         self._journal = journal
         self._local = local
-        self._links: dict[NodeId, Link] = {}
-        self._sent: dict[NodeId, SentLog] = {}
+        self._leases = LeaseSender()
         self._contexts: dict[JobId, JobContext] = {}
         self._open_jobs: Counter[Submitter] = Counter()
-        self._ended: dict[Submitter, deque[tuple[float, JobContext]]] = {}
         self._waiting_bytes: Counter[Submitter] = Counter()
-        self._retained_bytes = 0
+        self._retention = Retention()
         self._handle = OneAtATime(self._apply)
         self.timer = Timer(self._tick, outflow.flush)
 
@@ -215,15 +201,12 @@ class JobService:
 
     def link_up(self, link: Link) -> None:
         """A session began; the node can be given work once `executor_changed` says so."""
-        self._links[link.peer.node] = link
-        self._sent[link.peer.node] = SentLog()
+        self._leases.link_up(link)
 
     def link_down(self, link: Link, reason: str) -> None:
         """The session ended: what it had not answered is lost."""
-        node = link.peer.node
-        if self._links.get(node) is link:
-            del self._links[node], self._sent[node]
-            self._handle(events.ExecutorLost(node, reason))
+        if self._leases.link_down(link):
+            self._handle(events.ExecutorLost(link.peer.node, reason))
 
     def revoked(self, node: NodeId) -> None:
         """A node has no place in the mesh any more: what it holds runs elsewhere, and what it said does not count."""
@@ -254,9 +237,8 @@ class JobService:
 
     def _tick(self) -> None:
         now = self._seams.monotonic()
-        for submitter, ended in list(self._ended.items()):
-            while ended and ended[0][0] + RETENTION_S <= now:
-                self._forget_oldest(submitter)
+        while (expired := self._retention.pop_expired(now)) is not None:
+            self._forget(expired)
         self._handle(events.Tick())
 
     def _submit_tranche(self, context: JobContext, functions: list[Digest], payloads: list[bytes]) -> None:
@@ -296,64 +278,19 @@ class JobService:
         context = self._contexts[lease.job]
         if lease.node == self._node:
             self._local.own_lease(lease, context.submitter, context.timeout_ms)
-            return
-        link = self._links.get(lease.node)
-        if link is None:
-            return  # the session ended in this very moment; `ExecutorLost` is on its way
-        functions = list(dict.fromkeys(lease.functions))
-        bulk = sum(map(len, lease.payloads)) > _INLINE_BYTES_MAX
-        self._send_what_it_lacks(link, context, lease.tranche, functions, bulk=bulk)
-        numbers = {digest: number for number, digest in enumerate(functions)}
-        units = [
-            LeasedUnit(index, attempt, numbers[function], payload)
-            for index, attempt, function, payload in zip(
-                lease.indices, lease.attempts, lease.functions, lease.payloads, strict=True
-            )
-        ]
-        link.send(LeaseGrant(lease.job, lease.epoch, lease.tranche, lease.duration_ms, functions, units), bulk=bulk)
-
-    def _send_what_it_lacks(
-        self, link: Link, context: JobContext, tranche: int, functions: list[Digest], *, bulk: bool
-    ) -> None:
-        log_of_node = self._sent[link.peer.node]
-        sent = log_of_node.job(context.job)
-        if sent is None:
-            sent = log_of_node.open(context.job)
-            link.send(JobOpen(context.manifest))
-        for digest in functions:
-            if digest not in sent.functions:
-                sent.functions.add(digest)
-                self._send_function(link, context, sent, context.functions[digest])
-        if (context.job, tranche) not in log_of_node.tranches:
-            log_of_node.tranches.put(context.job, tranche, context.tranches.size(tranche), None)
-            link.send(TrancheOpen(context.job, context.tranches[tranche]))
-        if bulk:
-            self._open_on_bulk(link, context, sent)
-
-    def _send_function(self, link: Link, context: JobContext, sent: SentJob, data: bytes) -> None:
-        bulk = len(data) > _INLINE_BYTES_MAX
-        if bulk:
-            self._open_on_bulk(link, context, sent)
-        link.send(FunctionData(context.job, data), bulk=bulk)
-
-    def _open_on_bulk(self, link: Link, context: JobContext, sent: SentJob) -> None:
-        # The lanes are two TCP connections: what is sent on one may overtake the manifest on the other.
-        if not sent.on_bulk:
-            sent.on_bulk = True
-            link.send(JobOpen(context.manifest), bulk=True)
+        else:
+            self._leases.lease(lease, context)
 
     def _recall(self, recall: effects.Recall) -> None:
         if recall.node == self._node:
             self._local.own_recall(recall)
-        elif link := self._links.get(recall.node):
-            link.send(Recall(recall.job, recall.epoch, recall.indices))
+        else:
+            self._leases.recall(recall)
 
     def _deliver(self, context: JobContext, outcomes: list[Outcome]) -> None:
         self._waiting_bytes[context.submitter] -= context.tranches.ended(outcomes)
         if context.detached:
-            size = sum(len(outcome.value) for outcome in outcomes)
-            context.retained_bytes += size
-            self._retained_bytes += size
+            self._retention.delivered(context, outcomes)
         if context.listener is not None:
             context.listener.deliver(context.job, outcomes)
 
@@ -362,33 +299,21 @@ class JobService:
         self._waiting_bytes[context.submitter] -= context.tranches.clear()
         if not self._waiting_bytes[context.submitter]:
             del self._waiting_bytes[context.submitter]
-        for node, sent in self._sent.items():
-            if sent.forget(context.job):
-                self._links[node].send(Recall(context.job, FIRST_EPOCH, []))
+        self._leases.job_ended(context.job)
         self._local.own_job_ended(context.job)
         context.functions.clear()
         self._open_jobs[context.submitter] -= 1
-        self._ended.setdefault(context.submitter, deque()).append((self._seams.monotonic(), context))
+        self._retention.ended(context, self._seams.monotonic())
         if context.listener is not None:
             context.listener.finished(context.job, state, reason)
             context.listener = None  # it has heard all: the next program may attach
-        while sum(map(len, self._ended.values())) > ENDED_JOBS_KEPT:
-            self._forget_oldest(max(self._ended, key=lambda submitter: len(self._ended[submitter])))
-        while self._retained_bytes > RETAINED_BYTES_MAX and self._ended:
-            self._forget_oldest(max(self._ended, key=self._retained_of))
+        while (surplus := self._retention.pop_surplus()) is not None:
+            self._forget(surplus)
 
-    def _retained_of(self, submitter: Submitter) -> int:
-        return sum(context.retained_bytes for _, context in self._ended[submitter])
-
-    def _forget_oldest(self, submitter: Submitter) -> None:
-        """Forget a user's oldest ended job. Whoever has most gives way: nobody can push out another's results."""
-        ended = self._ended[submitter]
-        job = ended.popleft()[1].job
-        if not ended:
-            del self._ended[submitter]
-        self._retained_bytes -= self._contexts.pop(job).retained_bytes
-        self.reports.forget(job)
-        self._handle(events.JobForgotten(job))
+    def _forget(self, context: JobContext) -> None:
+        del self._contexts[context.job]
+        self.reports.forget(context.job)
+        self._handle(events.JobForgotten(context.job))
 
     def _report(self, disagreement: effects.Disagreement) -> None:
         log.debug("results_disagree", index=disagreement.index, votes=len(disagreement.votes))

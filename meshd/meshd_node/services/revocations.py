@@ -71,6 +71,9 @@ class RevocationService:
 
     def revoke(self, node: NodeId, operator: str, reason: str) -> Revocation:
         """Revoke a node here and everywhere, on the word of this node's issuer. Raise `MeshdError` if it may not."""
+        held = self._in_force(node, operator)
+        if held is not None and not reason:
+            reason = held.revocation.reason  # the later one takes its place everywhere: what was said stays said
         record, signed = revoke_node(self._folder, self._root_key, node, operator, reason, self._seams.wall())
         verified = VerifiedRevocation(signed, record)
         self.learned([verified])

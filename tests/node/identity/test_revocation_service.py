@@ -73,6 +73,16 @@ def test_revoking_keeps_cuts_off_and_tells_the_mesh(world: World) -> None:
     assert [each.revocation for each in world.service().kept] == [record]
 
 
+def test_reason_that_was_given_stays_when_the_same_node_is_revoked_again_without_one(world: World) -> None:
+    """The later revocation takes the place of the first everywhere: nodes said only that, not why."""
+    service = world.service()
+    service.revoke(STRANGER, "lab", "stolen")
+    world.wall += 60.0
+
+    assert service.revoke(STRANGER, "lab", "").reason == "stolen"
+    assert service.revoke(STRANGER, "lab", "found again, in pieces").reason == "found again, in pieces"
+
+
 def test_what_was_refused_is_told_to_nobody(world: World) -> None:
     service = world.service()
     world.folder.root_key_file.unlink()

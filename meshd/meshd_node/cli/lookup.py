@@ -8,7 +8,7 @@ import click
 from meshd_node.cli.daemon import asking
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
-from meshd_node.cli.text import ago, number, printable, short, size, table_of
+from meshd_node.cli.text import ago, counted, number, printable, short, size, table_of
 from meshd_protocol.limits import NAME_CHARS_MAX
 from meshd_protocol.messages.local import Ask, Question
 
@@ -66,9 +66,8 @@ def searched(cost: dict[str, Any] | None) -> str:
     if cost is None:
         return "answered by this node alone, from what it knows of the members"
     who = ", ".join(short(node["name"]) or node["node"] for node in cost["answered_by"])
-    return f"directory: {cost['hops']} hops, {cost['asked']} nodes asked, {number(cost['ms'], ' ms')}, " + (
-        f"answered by {who}" if who else "nobody had a record"
-    )
+    took = f"{counted(cost['hops'], 'hop')}, {counted(cost['asked'], 'question')}, {number(cost['ms'], ' ms')}"
+    return f"directory: {took}, " + (f"answered by {who}" if who else "nobody had a record")
 
 
 def _source(entry: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import click
 
 from meshd_node.cli.daemon import asking
 from meshd_node.cli.output import Output
-from meshd_node.cli.text import table_of
+from meshd_node.cli.text import short, table_of
 from meshd_protocol.limits import NAME_CHARS_MAX, OPERATOR_CHARS_MAX
 from meshd_protocol.messages.local import Revoke
 
@@ -37,7 +37,8 @@ def revoke(output: Output, request: Revoke, *, as_json: bool) -> int:
         return 0
     until = f"{datetime.fromtimestamp(found['until'], UTC):%Y-%m-%d}"
     output.line(
-        f"revoked {found['node']} of operator {found['operator']}, until its certificates have ended on {until}"
+        f"revoked {short(found['name']) or '-'} ({found['node']}) of operator {short(found['operator'])},"
+        f" until its certificates have ended on {until}"
     )
     output.note("it is cut off wherever that is known, in seconds everywhere; what ran there runs elsewhere")
     return 0

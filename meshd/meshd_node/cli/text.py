@@ -37,6 +37,11 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".") + unit
 
 
+def counted(count: int, noun: str) -> str:
+    """How many of something whose plural ends in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def printable(text: str) -> str:
     """Text that a stranger chose, as one may print it: nothing in it moves the cursor or changes colours."""
     return text if text.isprintable() else "".join(each if each.isprintable() else "�" for each in text)

@@ -1,5 +1,6 @@
 """Which members a person means by a name, an id, or the beginning of one."""
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from meshd_node.core.membership.effects import Member
@@ -33,6 +34,17 @@ def members_meant(members: Members, text: str) -> list[Member]:
     if named or len(text) < PREFIX_CHARS:
         return named
     return [member for member in everybody if to_text(member.node).startswith(text.lower())]
+
+
+def ambiguous(members: Sequence[Member], text: str) -> str:
+    """Say that a text means several, and which. Who is gone counts: what is ordered by a name may be for good."""
+    ids = ", ".join(f"{to_text(member.node)} ({member.state.value})" for member in members)
+    return f"{len(members)} nodes are meant by {text!r}, {ids}"
+
+
+def unknown(text: str) -> str:
+    """Say that a text means nobody."""
+    return f"no node is called {text!r}, and no id begins so (of at least {PREFIX_CHARS} characters)"
 
 
 def id_meant(text: str) -> bytes | None:

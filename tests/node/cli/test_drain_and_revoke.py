@@ -80,7 +80,7 @@ def test_drain_off_takes_work_again(daemon: FakeDaemon) -> None:
 
 
 def test_both_print_json_for_scripts(daemon: FakeDaemon) -> None:
-    revoked = {"node": "abc", "operator": "lab", "until": 1_815_552_000.0, "reason": ""}
+    revoked = {"node": "abc", "name": "ada", "operator": "lab", "until": 1_815_552_000.0, "reason": ""}
     daemon.answers = [progress(0, 0)]
     drain(daemon.output, on=True, wait=False, as_json=True)
     assert json.loads(daemon.out.getvalue()) == progress(0, 0)
@@ -91,13 +91,15 @@ def test_both_print_json_for_scripts(daemon: FakeDaemon) -> None:
 
 
 def test_revoke_says_who_and_until_when(daemon: FakeDaemon) -> None:
-    daemon.answers = [{"node": "abc", "operator": "lab", "until": 1_815_552_000.0, "reason": "sold"}]
+    daemon.answers = [
+        {"node": "abc", "name": "ada", "operator": "lab", "until": 1_815_552_000.0, "reason": "sold"},
+    ]
 
     assert revoke(daemon.output, Revoke("ada", "", "sold"), as_json=False) == 0
 
     assert daemon.asked == [Revoke("ada", "", "sold")]
     told = daemon.out.getvalue()
-    assert told == "revoked abc of operator lab, until its certificates have ended on 2027-07-14\n"
+    assert told == "revoked ada (abc) of operator lab, until its certificates have ended on 2027-07-14\n"
 
 
 @pytest.mark.parametrize(

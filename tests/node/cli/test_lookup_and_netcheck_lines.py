@@ -68,7 +68,7 @@ def test_lookup_of_a_node_says_where_it_is_and_who_says_so(answering) -> None:
         "state      alive since 2 h",
         "addresses  10.0.0.1:7423",
     ]
-    assert err.getvalue() == "directory: 2 hops, 9 nodes asked, 12.5 ms, answered by n7\n"
+    assert err.getvalue() == "directory: 2 hops, 9 questions, 12.5 ms, answered by n7\n"
 
 
 def test_lookup_without_a_directory_says_that_this_node_alone_answered(answering) -> None:

@@ -167,6 +167,13 @@ async def test_search_that_never_ends_is_given_up_and_the_others_count(lookup, a
     assert found["directory"]["ms"] == pytest.approx(PATIENCE_S * 1_000, rel=0.01)
 
 
+async def test_job_that_nobody_knows_yet_is_denied_with_when_it_will_be_known(lookup) -> None:
+    """An owner tells the directory of jobs that last only: one that has just begun is not there."""
+    found = await lookup(directory=FakeDirectory()).find(to_text(NAME))
+
+    assert "in 9 questions (of a job it is told after 20 s at most)" in found.reason
+
+
 @pytest.mark.parametrize("text", ["nobody", "", "a" * 200, to_text(NAME), "é" * 40])
 async def test_what_nobody_knows_is_denied_in_one_line(lookup, text: str) -> None:
     found = await lookup(directory=FakeDirectory()).find(text)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meshd_node.core.membership.effects import MemberState
 from meshd_node.identity.errors import GrantRefused
 from meshd_node.services.local.commands import Commands
 from meshd_protocol.ids import ID_BYTES, NodeId, to_text
@@ -21,7 +22,8 @@ OWN_UID = os.getuid()
 
 def member(node: NodeId, name: str, operator: str = "lab") -> Any:
     certified = SimpleNamespace(node=node, operator=operator)
-    return SimpleNamespace(node=node, core=SimpleNamespace(name=name), certified=certified)
+    core = SimpleNamespace(name=name)
+    return SimpleNamespace(node=node, core=core, certified=certified, state=MemberState.ALIVE)
 
 
 @dataclass
@@ -114,7 +116,7 @@ def test_node_is_meant_by_its_name_its_id_or_the_beginning_of_it(world: World, t
     found = world.obey(Revoke(text, reason="sold"))
 
     assert world.revocations.revoked == [(BOB, "guests", "sold")]
-    assert found == {"node": to_text(BOB), "operator": "guests", "until": 5.0, "reason": "sold"}
+    assert found == {"node": to_text(BOB), "name": "bob", "operator": "guests", "until": 5.0, "reason": "sold"}
 
 
 def test_name_that_two_nodes_have_revokes_neither(world: World) -> None:
@@ -165,7 +167,23 @@ def test_unknown_name_is_refused_and_told_what_would_do(world: World) -> None:
     refused = world.refused(Revoke("nobody\nat all"))
 
     assert refused.code is DenialCode.NOT_FOUND
-    assert "by its id" in refused.reason
+    assert "by its whole id" in refused.reason
+
+
+def test_name_of_a_living_node_and_of_a_revoked_one_says_which_is_which(world: World) -> None:
+    """Its machine came back with a new token: whoever orders it again by name must not end the new node."""
+    gone = member(GONE, "ada")
+    gone.state = MemberState.REVOKED
+    world.members.known.append(gone)
+
+    refused = world.refused(Revoke("ada"))
+
+    assert f"{to_text(ADA)} (alive), {to_text(GONE)} (revoked)" in refused.reason
+    assert world.revocations.revoked == []
+
+
+def test_beginning_of_an_id_that_is_too_short_says_how_long_it_must_be(world: World) -> None:
+    assert "of at least 4 characters" in world.refused(Revoke(to_text(BOB)[:3])).reason
 
 
 def test_node_does_not_revoke_itself(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Final, assert_never
 
 from meshd_node.errors import MeshdError
 from meshd_node.services.draining import Draining
-from meshd_node.services.meant import Members, id_meant, members_meant
+from meshd_node.services.meant import Members, ambiguous, id_meant, members_meant, unknown
 from meshd_node.services.revocations import RevocationService
 from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
@@ -58,16 +58,25 @@ class Commands:
         except MeshdError as error:
             hint = f" ({error.hint})" if error.hint else ""
             return _denied(DenialCode.NOT_ALLOWED, f"{error}{hint}")
-        found = {"node": to_text(node), "operator": operator, "until": record.until_ms / 1_000, "reason": record.reason}
+        found = {
+            "node": to_text(node),
+            "name": self._name(node),
+            "operator": operator,
+            "until": record.until_ms / 1_000,
+            "reason": record.reason,
+        }
         return Answer(json.dumps(found).encode())
+
+    def _name(self, node: NodeId) -> str:
+        member = self._members.member(node)
+        return "" if member is None else member.core.name
 
     def _target(self, command: Revoke) -> tuple[NodeId, str] | Denial:
         """Who is meant, and the operator in its certificate: a revocation that names another one does nothing."""
         text, operator = command.node, command.operator
         members = members_meant(self._members, text)
         if len(members) > 1:
-            ids = ", ".join(to_text(member.node) for member in members)
-            return _denied(DenialCode.NOT_FOUND, f"{len(members)} nodes are meant by {text!r}, name one id: {ids}")
+            return _denied(DenialCode.NOT_FOUND, f"{ambiguous(members, text)}: name one id")
         if members:
             certified = members[0].certified
             if operator not in ("", certified.operator):
@@ -75,7 +84,7 @@ class Commands:
             return certified.node, certified.operator
         identifier = id_meant(text)
         if identifier is None:
-            return _denied(DenialCode.NOT_FOUND, f"no member is called {text!r}; one that is gone is revoked by its id")
+            return _denied(DenialCode.NOT_FOUND, f"{unknown(text)}; who was gone for long is revoked by its whole id")
         node = NodeId(identifier)
         known = operator or self._revocations.operator_of(node)
         if known is None:

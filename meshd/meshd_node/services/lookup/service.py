@@ -9,9 +9,10 @@ import trio
 from meshd_node.core.membership.effects import Member
 from meshd_node.core.owner.machine import Owner
 from meshd_node.seams import Seams
+from meshd_node.services.directory.open_jobs import LOOK_S
 from meshd_node.services.lookup.directory import Directory, Search
 from meshd_node.services.lookup.entries import Json, of_member, of_own_job, of_record
-from meshd_node.services.meant import Members, id_meant, members_meant
+from meshd_node.services.meant import Members, ambiguous, id_meant, members_meant, unknown
 from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
 from meshd_protocol.messages.local import Denial, DenialCode
@@ -35,10 +36,10 @@ class Lookup:
         """All that is known under this name, id, or beginning of an id."""
         members = members_meant(self._members, text)
         if len(members) > 1:
-            return _denied(f"{len(members)} nodes are meant by {text!r}, look for one id", members)
+            return _denied(f"{ambiguous(members, text)}: look for one id")
         identifier = members[0].node if members else id_meant(text)
         if identifier is None:
-            return _denied(f"no node is called {text!r}, and it is no id: `meshd peers` lists names and ids")
+            return _denied(f"{unknown(text)}: `meshd peers` lists names and ids")
         begun = self._seams.monotonic()
         searches = await self._search(identifier, is_node=bool(members))
         took_s = self._seams.monotonic() - begun
@@ -46,7 +47,8 @@ class Lookup:
         found = [*map(self._member, members), *self._own_job(identifier), *(each for each in records if each)]
         if not found:
             asked = sum(search.asked for search in searches)
-            return _denied(f"nobody knows {text}: neither this node nor {asked} others that were asked")
+            where = f"neither this node nor the directory, in {asked} questions"
+            return _denied(f"nobody knows {text}: {where} (of a job it is told after {2 * LOOK_S:.0f} s at most)")
         return {"asked": text, "found": found, "directory": self._cost(searches, took_s)}
 
     # --- here ---------------------------------------------------------------------------------------------------
@@ -109,6 +111,5 @@ async def _ended(question: Callable[[Callable[[Search], None]], None], found: li
     await ended.wait()
 
 
-def _denied(reason: str, members: Sequence[Member] = ()) -> Denial:
-    ids = ", ".join(to_text(member.node) for member in members)
-    return Denial(DenialCode.NOT_FOUND, (f"{reason}: {ids}" if ids else reason)[:REASON_CHARS_MAX])
+def _denied(reason: str) -> Denial:
+    return Denial(DenialCode.NOT_FOUND, reason[:REASON_CHARS_MAX])

@@ -7,7 +7,7 @@ import click
 from meshd_node.cli.daemon import asking
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
-from meshd_node.cli.text import number, printable, short, table_of
+from meshd_node.cli.text import counted, number, printable, short, table_of
 from meshd_protocol.messages.local import Ask, Question
 
 
@@ -35,9 +35,11 @@ def _print(output: Output, found: dict[str, Any]) -> None:
         output.line(f"address    {printable(address['address'])}: {_dialled(address['dialled_by'])}")
     _print_peers(output, found["peers"])
     for failure in found["unreached"]:
-        who = short(failure["name"]) or failure["node"] or "a seed"
-        output.line(f"unreached  {who}, {failure['seconds_ago']:.0f} s ago: {printable(failure['reason'])}")
-    output.line(f"standing   certificate valid for {found['certificate_days']:.0f} days, {found['issuers']} issuers")
+        who = short(failure["name"]) or failure["node"]
+        reason = printable(failure["reason"] if who is None else f"{who}, {failure['reason']}")
+        output.line(f"unreached  {reason}, {failure['seconds_ago']:.0f} s ago")
+    days, issuers = int(found["certificate_days"]), counted(found["issuers"], "issuer")
+    output.line(f"standing   certificate valid for {counted(days, 'day')}, {issuers} in sight")
     for advice in found["advice"]:
         output.line(f"{'MEND' if advice['problem'] else 'note':<10} {printable(advice['text'])}")
     if found["ok"]:
@@ -51,7 +53,9 @@ def _dialled(witnesses: list[dict[str, Any]]) -> str:
     said: dict[str, list[str]] = {}
     for witness in witnesses:
         said.setdefault(witness["outcome"], []).append(short(witness["name"]))
-    return "; ".join(f"{outcome} (says {', '.join(names)})" for outcome, names in said.items())
+    return "; ".join(
+        f"{outcome} ({'says' if len(names) == 1 else 'say'} {', '.join(names)})" for outcome, names in said.items()
+    )
 
 
 def _print_peers(output: Output, peers: list[dict[str, Any]]) -> None:

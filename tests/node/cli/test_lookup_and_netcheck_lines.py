@@ -105,11 +105,13 @@ def test_netcheck_that_found_something_to_mend_ends_with_code_1(answering) -> No
     assert netcheck.netcheck(Output(out), as_json=False) == Exit.FAILED
 
     lines = out.getvalue().splitlines()
-    assert "address    10.0.0.1:7423: silent (says n1, n2); no answer (says n3)" in lines
+    assert "address    10.0.0.1:7423: silent (say n1, n2); no answer (says n3)" in lines
     assert any(
         line.split() == ["n1", "1.5", "ms", "-3.0", "s", "2", "s", "ago", "it", "dialled", "us"] for line in lines
     )
     assert "MEND       no peer can dial this node" in lines
+    assert "unreached  s:1: �[2Jrefused, 9 s ago" in lines
+    assert "standing   certificate valid for 80 days, 1 issuer in sight" in lines
     assert "\x1b" not in out.getvalue()
 
 

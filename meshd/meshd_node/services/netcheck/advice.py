@@ -45,7 +45,6 @@ class Facts:
     ahead_s: Mapping[str, float]
     certificate_days: float
     issuers: int
-    seeds: int
 
 
 def advise(facts: Facts) -> list[Advice]:
@@ -55,9 +54,12 @@ def advise(facts: Facts) -> list[Advice]:
 
 
 def _sessions(facts: Facts) -> Iterator[Advice]:
-    if not facts.sessions and (facts.others or facts.unreached):
-        text = f"{facts.others} other nodes are known and there is a session with none"
-        yield Advice(True, f"{text}: see why {facts.unreached} dials failed")
+    if not facts.sessions and facts.others:
+        text = f"there is a session with none of the {facts.others} other nodes that are known"
+        yield Advice(True, f"{text}: see above why dials failed")
+    elif not facts.others and facts.unreached:
+        text = "no node of the mesh answers where this one looks for it: see above why"
+        yield Advice(True, f'{text}; if all have moved, put one into node.toml, above [listen]: seeds = ["HOST:PORT"]')
     elif not facts.others:
         yield Advice(False, "no other node is in the mesh: `meshd invite` prints a token for one")
 
@@ -110,8 +112,7 @@ def _fragile(facts: Facts) -> Iterator[Advice]:
     if not facts.others:
         return
     if facts.issuers == 0:
-        yield Advice(False, "no issuer is in sight: nobody can join, and certificates are not renewed")
+        text = "no issuer is in sight, which the node that founded the mesh is: start it again"
+        yield Advice(False, f"{text}; until then nobody can join, and certificates are not renewed")
     elif facts.issuers == 1:
         yield Advice(False, "only one node can let others in and renew certificates: keep a copy of its folder")
-    if facts.seeds < 2:
-        yield Advice(False, f"{facts.seeds} seeds are known to this node: name a second one in node.toml, seeds = […]")

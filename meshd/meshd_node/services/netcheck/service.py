@@ -148,7 +148,6 @@ class NetcheckService:
             ahead_s={f"{self._name(node := link.peer.node)} ({to_text(node)[:8]})": link.ahead_s for link in links},
             certificate_days=(me.not_after - self._seams.wall()) / _DAY_S,
             issuers=sum(Role.ISSUER in member.certified.roles for member in living),
-            seeds=len(self._seeds),
         )
 
     def _address(self, at: int, address: str, testimonies: Sequence[Testimony]) -> Json:

@@ -176,6 +176,21 @@ async def test_what_this_node_publishes_another_accepts(nursery, autojump_clock)
     assert theirs.member(ME.node).offer == offer()
 
 
+def test_a_node_that_finds_nobody_says_so_once_until_it_has_met_somebody(capsys) -> None:
+    """All machines had got new addresses: each said that it was ready, and no more."""
+    membership, _ = service(seeds=("a:1", "b:1"))
+    for address in ("a:1", "b:1", "a:1"):
+        membership.dial_failed(None, address, refused=True)
+    assert capsys.readouterr().err.count("nobody_answers") == 1
+
+    membership.link_up(ALICE.node, "a:1")
+    membership.dial_failed(None, "a:1", refused=True)
+    assert "nobody_answers" not in capsys.readouterr().err
+    membership.link_down(ALICE.node, refused=False)
+    membership.dial_failed(None, "a:1", refused=True)
+    assert "nobody_answers" in capsys.readouterr().err
+
+
 def test_a_publisher_renews_its_certificate_without_becoming_another_member() -> None:
     membership, _ = service(wall=WALL + 1000)
     renewed = Identity(3, wall=WALL + 500)

@@ -46,6 +46,18 @@ def test_a_dial_that_nobody_reports_on_is_repeated_at_the_slowest_pace() -> None
     assert [chosen.due([], [], now) for now in (0.0, 29.0, 30.0)] == [["a:1"], [], ["a:1"]]
 
 
+def test_seeds_all_fail_from_the_last_ones_failure_until_one_answers() -> None:
+    chosen = seeds("a:1", "b:1")
+    said = [chosen.all_fail(), seeds().all_fail()]
+    chosen.failed("a:1", 0.0)
+    said.append(chosen.all_fail())
+    chosen.failed("b:1", 0.0)
+    assert (said, chosen.all_fail()) == ([False] * 3, True)
+
+    chosen.answered("a:1", ALICE)
+    assert not chosen.all_fail()
+
+
 def test_news_of_an_address_that_is_no_seed_change_nothing() -> None:
     chosen = seeds("a:1")
     chosen.answered("x:1", ALICE)

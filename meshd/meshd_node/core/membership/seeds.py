@@ -42,6 +42,10 @@ class Seeds:
             seed.at = now + pause * self._rng.uniform(0.5, 1.0)
             seed.failures += 1
 
+    def all_fail(self) -> bool:
+        """Whether there are seeds, and none has answered since it failed."""
+        return bool(self._seeds) and all(seed.failures for seed in self._seeds.values())
+
     def due(self, living: Collection[NodeId], served: Collection[str], now: float) -> list[str]:
         """The addresses to dial now. `served` are those at which a living node, or this one, says it listens."""
         due = []

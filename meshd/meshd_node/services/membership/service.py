@@ -38,6 +38,7 @@ from meshd_node.core.membership.events import (
 )
 from meshd_node.core.membership.machine import Membership
 from meshd_node.core.membership.seeds import Seeds
+from meshd_node.log import log
 from meshd_node.seams import Seams
 from meshd_node.services.membership.claims import sign_claim
 from meshd_node.services.membership.news import News
@@ -120,6 +121,7 @@ class MembershipService:
         self._seams = seams
         self._news = News(setup.certified, setup.root_key, machine, seams)
         self._load: Load | None = None
+        self._said_alone = False
         self._machine_at = math.inf
         self._handle = OneAtATime(self._apply)
         self._timer = Timer(self._fire, outside.flush)
@@ -158,6 +160,7 @@ class MembershipService:
 
     def link_up(self, node: NodeId, dialled: str = "") -> None:
         """A control session began; `dialled` is the address if we dialled it."""
+        self._said_alone = False
         self._news.greet(node)
         if dialled:
             self._seeds.answered(dialled, node)
@@ -174,6 +177,10 @@ class MembershipService:
             self._handle(DialFailed(node, refused))
             return
         self._seeds.failed(address, self._seams.monotonic())
+        if self._seeds.all_fail() and not self._news.peers() and not self._said_alone:
+            # A node that is ready and finds nobody looks like one that is fine.
+            self._said_alone = True
+            log.warning("nobody_answers", tried_last=address, see="meshd netcheck")
         self._set_timer()
 
     def message(self, sender: NodeId, message: Incoming) -> None:

@@ -6,7 +6,7 @@ A field of the type `Path` is no key: places come from the environment.
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, get_type_hints
@@ -28,15 +28,24 @@ _WORDS: dict[object, str] = {
 }
 
 
-def build(kind: type[_TreeT], table: Mapping[str, object], where: str = "", **places: Path) -> _TreeT:
-    """Make a `kind` of a TOML table and these places; what the table leaves out keeps its default."""
+def build(
+    kind: type[_TreeT], table: Mapping[str, object], where: str = "", above: Collection[str] = (), **places: Path
+) -> _TreeT:
+    """Make a `kind` of a TOML table and these places; what the table leaves out keeps its default.
+
+    Of a table that is not the root, `where` is its path with a dot, and `above` are the root's own keys.
+    """
     kinds = _kinds(kind)
+    above = above or [key for key in kinds if not is_dataclass(kinds[key])]
     given: dict[str, Any] = dict(places)
     for key, value in table.items():
         path = where + key
         if key not in kinds:
-            raise ConfigError(f"unknown key {path}{_nearest(path, known_keys(kind, where))}")
-        given[key] = _branch(kinds[key], value, path) if is_dataclass(kinds[key]) else scalar(kinds[key], value, path)
+            # Whoever adds a line adds it at the end, where it is the last table's.
+            hint = f": {key} goes above the first [table]" if key in above else _nearest(path, known_keys(kind, where))
+            raise ConfigError(f"unknown key {path}{hint}")
+        is_table = is_dataclass(kinds[key])
+        given[key] = _branch(kinds[key], value, path, above) if is_table else scalar(kinds[key], value, path)
     try:
         return kind(**given)
     except ValueError as error:
@@ -117,10 +126,10 @@ def _default(field: "Field[Any]") -> object:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _branch(kind: Any, value: object, path: str) -> object:
+def _branch(kind: Any, value: object, path: str, above: Collection[str]) -> object:
     if not isinstance(value, dict):
         raise ConfigError(f"{path} must be a table, [{path}], not {value!r}")
-    return build(kind, value, f"{path}.")
+    return build(kind, value, f"{path}.", above)
 
 
 def _literal(value: object) -> str:

@@ -48,6 +48,13 @@ def test_an_unknown_key_is_refused_with_the_one_that_was_meant(tmp_path: Path) -
     )
 
 
+def test_a_key_of_the_top_that_was_added_at_the_end_of_the_file_is_told_where_it_goes(tmp_path: Path) -> None:
+    """There it is the last table's: `did you mean listen.host?` helps nobody."""
+    assert refusal(tmp_path, '[listen]\nport = 9\nseeds = ["a"]').endswith(
+        "node.toml: unknown key listen.seeds: seeds goes above the first [table]"
+    )
+
+
 def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> None:
     assert "unknown key zzzz: known are seeds, drain_s, listen.host" in refusal(tmp_path, "[zzzz]\nx = 1")
 

@@ -76,7 +76,7 @@ class Dialler:
     def _report(self, node: NodeId | None, addresses: tuple[str, ...], failures: list[ConnectionLost]) -> None:
         reason = "; ".join(map(str, failures)) or "no address is known"
         refused = bool(failures) and all(failure.refused for failure in failures)
-        log.debug("dial failed", node=node and to_text(node), reason=reason)
+        log.debug("dial_failed", node=node and to_text(node), reason=reason)
         self._pool.handler.dial_failed(node, addresses[-1] if addresses else "", reason, refused)
         self._pool.flush()
 

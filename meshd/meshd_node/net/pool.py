@@ -186,7 +186,7 @@ class Pool:
         for idle in self.sessions.surplus(self.config.links_max):
             self._retire(idle, End("the least recently used of too many links", CloseCode.NORMAL))
         self._live.start_soon(self._run_link, link, control)
-        log.info("link up", peer=to_text(link.peer.node), session=link.session, dialled=link.address)
+        log.info("link_up", peer=to_text(link.peer.node), session=link.session, dialled=link.address)
         self.handler.link_up(link)
         self.flush()
 
@@ -230,7 +230,7 @@ class Pool:
         link.finish(end)
         if self.sessions.remove(link):
             assert link.end is not None, "it was just finished"
-            log.info("link down", peer=to_text(link.peer.node), session=link.session, reason=link.end.reason)
+            log.info("link_down", peer=to_text(link.peer.node), session=link.session, reason=link.end.reason)
             self.handler.link_down(link, link.end.reason, link.end.refused)
             self.flush()
 

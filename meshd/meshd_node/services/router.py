@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.services.admission import AdmissionService
 from meshd_node.services.directory.service import DirectoryService
@@ -91,7 +90,6 @@ class Router:
 
     def dial_failed(self, node: NodeId | None, address: str, reason: str, refused: bool) -> None:
         """A dial ended without a session."""
-        log.debug("dial_failed", address=address, reason=reason)
         self._netcheck.dial_failed(node, address, reason)
         if node is not None:
             self._executors.dial_failed(node)

@@ -6,7 +6,7 @@ no task, lock or checkpoint stands between a message and its record.
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Final, Protocol, cast
 
@@ -117,7 +117,7 @@ class Connection:
         await self._receive()
         self._decrypt()
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Whole frames that were read; exhaust it before the next `fill`."""
         return self._reader.frames()
 

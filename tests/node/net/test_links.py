@@ -1,5 +1,6 @@
 """Sessions begin, carry messages and end, over real sockets."""
 
+import itertools
 import socket
 
 import pytest
@@ -71,6 +72,29 @@ async def test_what_is_queued_together_leaves_in_one_send(nodes) -> None:
     assert link._control.sends == before + 1
     await b.heard.until(lambda: len(b.heard.received) == 5_000)
     assert len(b.heard.batches) < 20, "a read's messages are one call of the handler"
+
+
+async def test_a_flood_of_small_messages_leaves_others_their_turn(nodes, nursery) -> None:
+    """One peer's probes, 20,000 to a read, made every other answer of a node wait for 2.6 s."""
+    a, b = await nodes.pair()
+    turns: list[int] = []
+
+    async def somebody_else() -> None:
+        while True:
+            turns.append(len(b.heard.received))
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(somebody_else)
+    link = a.pool.link(b.id)
+    for number in range(20_000):
+        link.send(Credit(number, 0))
+    a.pool.flush()
+    await b.heard.until(lambda: len(b.heard.received) == 20_000)
+
+    assert [message.units for message, _ in b.heard.received] == list(range(20_000))
+    assert max(b.heard.batches) <= 512
+    # Trio takes whose turn it is in any order: once before somebody else, and once after.
+    assert max(later - earlier for earlier, later in itertools.pairwise(turns)) <= 2 * 512
 
 
 async def test_what_a_handler_sends_leaves_when_it_returns(nodes) -> None:

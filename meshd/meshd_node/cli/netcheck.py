@@ -38,7 +38,7 @@ def _print(output: Output, found: dict[str, Any]) -> None:
         who = short(failure["name"]) or failure["node"]
         reason = printable(failure["reason"] if who is None else f"{who}, {failure['reason']}")
         output.line(f"unreached  {reason}, {failure['seconds_ago']:.0f} s ago")
-    days, issuers = int(found["certificate_days"]), counted(found["issuers"], "issuer")
+    days, issuers = round(found["certificate_days"]), counted(found["issuers"], "issuer")
     output.line(f"standing   certificate valid for {counted(days, 'day')}, {issuers} in sight")
     for advice in found["advice"]:
         output.line(f"{'MEND' if advice['problem'] else 'note':<10} {printable(advice['text'])}")

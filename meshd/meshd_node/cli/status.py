@@ -6,7 +6,7 @@ import click
 
 from meshd_node.cli.daemon import ask
 from meshd_node.cli.output import Output
-from meshd_node.cli.text import table_of
+from meshd_node.cli.text import counted, table_of
 from meshd_protocol.messages.local import Question
 
 
@@ -23,14 +23,14 @@ def status(output: Output, *, as_json: bool) -> int:
     if as_json:
         output.json(found)
         return 0
-    days = int((float(str(found["certificate_expires"])) - time.time()) // 86_400)
+    days = round((float(str(found["certificate_expires"])) - time.time()) / 86_400)
     output.line(f"node      {found['name']} ({found['node']})")
     output.line(f"mesh      {found['mesh_name']} ({found['mesh']})")
-    output.line(f"state     {found['state']}, {found['peers']} other nodes alive")
+    output.line(f"state     {found['state']}, {counted(found['peers'], 'other node')} alive")
     output.line(f"operator  {found['operator']}")
     output.line(f"roles     {', '.join(found['roles'])}")
     if found["voters"] == "nodes":
         output.line("trust     one operator only: replicas are compared between nodes, not between operators")
     output.line(f"work      {found['isolation']}")
-    output.line(f"version   {found['version']}, certificate valid for {days} days")
+    output.line(f"version   {found['version']}, certificate valid for {counted(days, 'day')}")
     return 0

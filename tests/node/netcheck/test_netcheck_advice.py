@@ -120,7 +120,9 @@ def test_certificate_that_was_not_renewed_is_said_while_there_is_time(days: floa
     assert "was not renewed" in (problems(facts) or notes(facts))[0]
 
 
-@pytest.mark.parametrize(("issuers", "words"), [(1, "only one node can let others in"), (0, "start it again")])
+@pytest.mark.parametrize(
+    ("issuers", "words"), [(1, "only one node can let others in"), (0, "start the node that founded the mesh again")]
+)
 def test_mesh_with_few_issuers_is_told_what_hangs_on_them(issuers: int, words: str) -> None:
     (text,) = notes(replace(FINE, issuers=issuers))
 

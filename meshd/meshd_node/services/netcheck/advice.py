@@ -112,7 +112,7 @@ def _fragile(facts: Facts) -> Iterator[Advice]:
     if not facts.others:
         return
     if facts.issuers == 0:
-        text = "no issuer is in sight, which the node that founded the mesh is: start it again"
+        text = "no issuer is in sight: start the node that founded the mesh again"
         yield Advice(False, f"{text}; until then nobody can join, and certificates are not renewed")
     elif facts.issuers == 1:
         yield Advice(False, "only one node can let others in and renew certificates: keep a copy of its folder")

@@ -174,9 +174,11 @@ class NetcheckService:
         }
 
     def _unreached(self) -> list[DialFailure]:
-        """The failures that death does not explain."""
+        """The failures that death does not explain, and no session with whoever lives there now makes good."""
         gone = {member.node for member in self._members.members() if member.state not in _LIVING}
-        return [failure for failure in self._failures.all() if failure.node not in gone]
+        met = {address for link in self._transport.links() for address in self._addresses_of(link.peer.node)}
+        failures = [failure for failure in self._failures.all() if failure.node not in gone]
+        return [failure for failure in failures if failure.node is not None or failure.address not in met]
 
     def _failure(self, failure: DialFailure) -> Json:
         return {

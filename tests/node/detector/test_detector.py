@@ -410,11 +410,30 @@ def test_refutations_are_bounded_however_often_somebody_accuses(watcher: Make, c
     for step in range(1000):
         here.wait(step * 0.01, answering=[1, 2, 3])
         version = here.roster.get(node_of(0)).version
-        here.hear(1, Probe(step, version))
+        here.told(claim(1, 0, Verdict.SUSPECT, version.sequence))
         if here.anew and here.anew[-1] == version:
             here.publish(node_of(0), version.sequence + 1)
 
     assert 15 <= len(here.anew) <= 21
+
+
+def test_a_peer_that_says_in_every_probe_that_this_node_is_doubted_is_heeded_seldom(watcher: Make) -> None:
+    """It need not observe anybody nor sign anything, and can say it to every member of the mesh."""
+    here = watcher()
+    here.join(1, 2, 3)
+    for step in range(120):
+        here.wait(step * 0.5, answering=[1, 2, 3])
+        version = here.roster.get(node_of(0)).version
+        here.hear(1, Probe(step, version))
+        if here.anew and here.anew[-1] == version:
+            here.publish(node_of(0), version.sequence + 1)
+    assert 10 <= len(here.anew) <= 15
+
+    version = here.roster.get(node_of(0)).version
+    here.hear(2, Probe(1, version))
+    here.wait(here.now + 1.0, answering=[1, 2, 3])
+
+    assert here.anew[-1] == version
 
 
 def test_what_could_not_be_refuted_at_once_is_refuted_soon(watcher: Make) -> None:

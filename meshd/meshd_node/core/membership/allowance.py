@@ -18,7 +18,7 @@ class Allowance:
 
     __slots__ = ("_burst", "_left", "_per_s")
 
-    def __init__(self, per_s: int = _BYTES_PER_S, burst: int = _BURST_BYTES) -> None:
+    def __init__(self, per_s: float = _BYTES_PER_S, burst: int = _BURST_BYTES) -> None:
         self._per_s = per_s
         self._burst = burst
         self._left: OrderedDict[NodeId, tuple[float, float]] = OrderedDict()  # who asked last is last

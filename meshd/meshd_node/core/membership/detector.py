@@ -6,8 +6,9 @@ SWIM's periods, aimed by hash rings; Lifeguard's patience; and nobody dies by he
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeAlias, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never
 
+from meshd_node.core.membership.allowance import Allowance
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Effect, MakeClaim, MemberState, PublishAnew, Send
 from meshd_node.core.membership.entry import Entry
@@ -21,6 +22,11 @@ from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeRepor
 from meshd_protocol.records import Claim, Verdict, Version
 
 ProbeMessage: TypeAlias = Probe | ProbeAck | ProbeRequest | ProbeReport
+
+# A probe that says that this node is doubted is no evidence: any peer can say so to all others, and each new version
+# goes to the whole mesh. A peer is heeded this often; what observers claim, and sign, always is.
+_DOUBTS_PER_S: Final = 0.1
+_DOUBTS_BURST: Final = 8
 
 
 class Marks(Protocol):
@@ -66,6 +72,7 @@ class Detector:
         self._prober = Prober(rng, config, self._rings, self._neighbours, self._doubted)
         self._owed: Version | None = None  # the newest version of this node that it has to refute, and not before:
         self._refute_at = -math.inf
+        self._doubts = Allowance(_DOUBTS_PER_S, _DOUBTS_BURST)
         # What this node answers to probes.
         self.load = Load(0, 0)
 
@@ -228,8 +235,13 @@ class Detector:
     # --- refutation -----------------------------------------------------------------------------------------------
 
     def _answer(self, sender: NodeId, probe: Probe, now: float) -> list[Effect]:
-        ack = Send(sender, ProbeAck(probe.sequence, self.load))
-        return [ack] if probe.suspected is None else [ack, *self._refute(probe.suspected, now)]
+        ack, own = Send(sender, ProbeAck(probe.sequence, self.load)), self._roster.get(self._node)
+        if probe.suspected is None or own is None or not _names(probe.suspected, own):
+            return [ack]
+        if self._doubts.left(sender, now) < 1:
+            return [ack]
+        self._doubts.spend(sender, 1, now)
+        return [ack, *self._refute(probe.suspected, now)]
 
     def _refute(self, version: Version, now: float) -> list[Effect]:
         """Publish a newer version, at most once in a while. Versions that this node never had are no concern."""

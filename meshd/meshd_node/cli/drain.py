@@ -8,7 +8,7 @@ import click
 
 from meshd_node.cli.daemon import asking
 from meshd_node.cli.output import Output
-from meshd_node.cli.text import table_of
+from meshd_node.cli.text import counted, table_of
 from meshd_protocol.messages.local import Drain
 
 _LOOK_S: Final = 0.5
@@ -32,6 +32,8 @@ def drain(output: Output, *, on: bool, wait: bool, as_json: bool, pause: Callabl
     """Tell the daemon; ask again until it is done, if that is to be waited for."""
     with asking() as ask:
         found = table_of(ask(Drain(on)))
+        if wait and not _is_done(found):
+            output.note(_told(found))
         while wait and not _is_done(found):
             pause(_LOOK_S)
             found = table_of(ask(Drain(on)))
@@ -51,4 +53,5 @@ def _told(found: dict[str, Any]) -> str:
         return "takes work again"
     if _is_done(found):
         return "drained: nothing runs here, and this node's own jobs have no units left"
-    return f"draining: {found['running']} units run here, {found['own_units']} of this node's own jobs have not ended"
+    running, own = counted(found["running"], "unit"), counted(found["own_units"], "unit")
+    return f"draining, not done yet: {running} running here, {own} of this node's own jobs to end"

@@ -24,7 +24,7 @@ class FakeDaemon:
     def __init__(self) -> None:
         self.asked: list[Drain | Revoke] = []
         self.answers: list[dict[str, Any]] = []
-        self.out = io.StringIO()
+        self.out, self.err = io.StringIO(), io.StringIO()
 
     @contextmanager
     def asking(self) -> Iterator[Any]:
@@ -36,7 +36,7 @@ class FakeDaemon:
 
     @property
     def output(self) -> Output:
-        return Output(self.out, io.StringIO())
+        return Output(self.out, self.err)
 
 
 @pytest.fixture
@@ -57,7 +57,10 @@ def test_drain_returns_at_once_and_says_what_still_runs(daemon: FakeDaemon) -> N
     assert drain(daemon.output, on=True, wait=False, as_json=False) == 0
 
     assert daemon.asked == [Drain(True)]
-    assert daemon.out.getvalue() == "draining: 2 units run here, 5 of this node's own jobs have not ended\n"
+    assert (
+        daemon.out.getvalue()
+        == "draining, not done yet: 2 units running here, 5 units of this node's own jobs to end\n"
+    )
 
 
 def test_drain_that_waits_asks_until_nothing_is_left(daemon: FakeDaemon) -> None:
@@ -68,6 +71,9 @@ def test_drain_that_waits_asks_until_nothing_is_left(daemon: FakeDaemon) -> None
 
     assert len(pauses) == 3
     assert daemon.out.getvalue().startswith("drained: ")
+    assert (
+        daemon.err.getvalue() == "draining, not done yet: 1 unit running here, 1 unit of this node's own jobs to end\n"
+    )
 
 
 def test_drain_off_takes_work_again(daemon: FakeDaemon) -> None:

@@ -65,6 +65,8 @@ def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> Non
         ("[listen]\nport = '9'", "listen.port must be a whole number, not '9'"),
         ("[listen]\nport = true", "listen.port must be a whole number, not True"),
         ("[listen]\nport = 70000", "port from 0 to 65535"),
+        ("[listen]\nhost = 'a b'", "a host has no spaces"),
+        ('[listen]\nadvertise = ["a\\u001b:1"]', "no control characters"),
         ("[listen]\nhost = ''", "is not an address"),
         ("[listen]\nadvertise = ['a:b:c:']", "is not an address"),
         ("listen = 5", "listen must be a table, [listen], not 5"),

@@ -29,7 +29,7 @@ from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
-from meshd_node.services.budget import Budget
+from meshd_node.services.budget import PeerBudgets
 from meshd_node.services.directory.checks import FORGED, OverBudget, RecordChecks
 from meshd_node.services.directory.lost import Lost
 from meshd_node.services.directory.own_records import OwnRecords, capability_value, contact_value
@@ -93,12 +93,6 @@ class DirectorySetup:
     boot_epoch: int
 
 
-class _Budgets:
-    def __init__(self) -> None:
-        self.questions = Budget(QUESTIONS_PER_S, QUESTIONS_BURST)
-        self.checks = Budget(CHECKS_PER_S, CHECKS_BURST)
-
-
 class DirectoryService:
     """One node's part of the directory. All but `run` is synchronous and is called by the transport's handler."""
 
@@ -114,7 +108,8 @@ class DirectoryService:
         self._checks = RecordChecks(setup.certified.mesh, setup.root_key, seams)
         self._questions = Questions(transport)
         self._lost = Lost()
-        self._budgets: dict[NodeId, _Budgets] = {}
+        self._question_budgets = PeerBudgets(QUESTIONS_PER_S, QUESTIONS_BURST)
+        self._check_budgets = PeerBudgets(CHECKS_PER_S, CHECKS_BURST)
         self._searches: dict[int, Done] = {}
         self._numbers = itertools.count()
         self._handle = OneAtATime(self._apply)
@@ -174,7 +169,6 @@ class DirectoryService:
 
     def link_up(self, link: Link) -> None:
         """A session began."""
-        self._budgets[link.peer.node] = _Budgets()
         self._lost.seen(link.peer.node)
         self._questions.link_up(link)
         member = self._members.member(link.peer.node)
@@ -184,7 +178,6 @@ class DirectoryService:
 
     def link_down(self, link: Link) -> None:
         """A session ended."""
-        self._budgets.pop(link.peer.node, None)
         self._fail(link.peer.node)
 
     def dial_failed(self, node: NodeId) -> None:
@@ -248,12 +241,10 @@ class DirectoryService:
         return member is None or member.state is not MemberState.REVOKED
 
     def _spend(self, node: NodeId, cost: int) -> bool:
-        budgets = self._budgets.get(node)
-        return budgets is not None and budgets.questions.spend(cost, self._seams.monotonic())
+        return self._question_budgets.spend(node, cost, self._seams.monotonic())
 
     def _spend_checks(self, node: NodeId, cost: int) -> bool:
-        budgets = self._budgets.get(node)
-        return budgets is not None and budgets.checks.spend(cost, self._seams.monotonic())
+        return self._check_budgets.spend(node, cost, self._seams.monotonic())
 
     # --- searches -------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from meshd_node.core.membership.effects import Member
 from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_node.seams import Seams
-from meshd_node.services.budget import Budget
+from meshd_node.services.budget import PeerBudgets
 from meshd_node.services.membership.claims import ClaimChecks
 from meshd_node.services.membership.states import OverBudget, StateChecks
 from meshd_protocol.certificates import Certified
@@ -52,12 +52,6 @@ class View(Protocol):
         ...
 
 
-class _Budgets:
-    def __init__(self) -> None:
-        self.states = Budget(STATE_CHECKS_PER_S, STATE_CHECKS_BURST)
-        self.urgent = Budget(URGENT_CHECKS_PER_S, URGENT_CHECKS_BURST)
-
-
 class News:
     """Checks what peers pass on. Raises `RemoteProtocolError` only for what no honest node passes on."""
 
@@ -68,20 +62,22 @@ class News:
         self._seams = seams
         self._state_checks = StateChecks(me.mesh, root_key, seams.wall)
         self._claim_checks = ClaimChecks(me.mesh, seams.wall)
-        self._budgets: dict[NodeId, _Budgets] = {}
+        self._state_budgets = PeerBudgets(STATE_CHECKS_PER_S, STATE_CHECKS_BURST)
+        self._urgent_budgets = PeerBudgets(URGENT_CHECKS_PER_S, URGENT_CHECKS_BURST)
+        self._peers: dict[NodeId, None] = {}
         self._revocations: dict[bytes, None] = {}
 
     def greet(self, peer: NodeId) -> None:
         """A session began."""
-        self._budgets.setdefault(peer, _Budgets())
+        self._peers[peer] = None
 
     def forget(self, peer: NodeId) -> None:
         """The session ended."""
-        self._budgets.pop(peer, None)
+        self._peers.pop(peer, None)
 
     def peers(self) -> list[NodeId]:
         """Everybody with a session."""
-        return list(self._budgets)
+        return list(self._peers)
 
     def known(self, revocations: list[VerifiedRevocation]) -> None:
         """These are proved, and need no further check."""
@@ -115,12 +111,13 @@ class News:
         """Return what is newer than what is held; also name the publishers whose certificate has not come yet."""
         spend = self._spend(sender, urgent=False)
         proved: dict[NodeId, Certified] = {}
+        newest: dict[tuple[NodeId, Slot], Version] = {}  # of this message: one state may be in it 128 times
         verified: list[VerifiedState] = []
         unproved: dict[NodeId, None] = {}
         for signed in states:
             state = self._state_checks.read(signed)
             publisher = NodeId(state.publisher)
-            held = self._view.version(publisher, state.slot)
+            held = newest.get((publisher, state.slot)) or self._view.version(publisher, state.slot)
             if (held is not None and state.version <= held) or self._view.revoked(publisher):
                 continue
             known = proved.get(publisher) or self._certified(publisher)
@@ -133,6 +130,7 @@ class News:
                 break
             if checked is not None:
                 proved[publisher] = checked.certified
+                newest[publisher, state.slot] = state.version
                 verified.append(checked)
         return verified, list(unproved)
 
@@ -171,6 +169,5 @@ class News:
         return None if member is None else member.certified
 
     def _spend(self, sender: NodeId, *, urgent: bool) -> Callable[[int], bool]:
-        budgets = self._budgets.setdefault(sender, _Budgets())
-        budget = budgets.urgent if urgent else budgets.states
-        return partial(budget.spend, now=self._seams.monotonic())
+        budgets = self._urgent_budgets if urgent else self._state_budgets
+        return partial(budgets.spend, sender, now=self._seams.monotonic())

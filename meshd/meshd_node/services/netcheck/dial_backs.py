@@ -1,6 +1,5 @@
 """Dialling peers back because they ask for it: bounded, so that nobody can aim this node at a third party."""
 
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -8,7 +7,7 @@ import trio
 
 from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
-from meshd_node.services.budget import Budget
+from meshd_node.services.budget import Budget, PeerBudgets
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import ADDRESSES_MAX
 from meshd_protocol.messages.peer import DialBackReport, DialOutcome
@@ -19,8 +18,6 @@ PEER_PER_S: Final = ADDRESSES_MAX / 300
 PEER_BURST: Final = 2.0 * ADDRESSES_MAX
 ALL_PER_S: Final = 1.0
 ALL_BURST: Final = 8.0 * ADDRESSES_MAX
-# A peer's budget outlives its session: hanging up must not fill it.
-_PEERS_KEPT: Final = 1_024
 
 
 class Reach(Protocol):
@@ -45,7 +42,7 @@ class DialBacks:
         self._addresses_of = addresses_of
         self._now = now
         self._flush = flush
-        self._budgets: OrderedDict[NodeId, Budget] = OrderedDict()
+        self._each = PeerBudgets(PEER_PER_S, PEER_BURST)
         self._all = Budget(ALL_PER_S, ALL_BURST)
 
     def asked(self, nursery: trio.Nursery, link: Link, addresses: list[str], stream: int) -> None:
@@ -56,12 +53,8 @@ class DialBacks:
         nursery.start_soon(self._dial, link, addresses, stream)
 
     def _may(self, node: NodeId, cost: int) -> bool:
-        budget = self._budgets.pop(node, None) or Budget(PEER_PER_S, PEER_BURST)
-        self._budgets[node] = budget
-        if len(self._budgets) > _PEERS_KEPT:
-            self._budgets.popitem(last=False)
         now = self._now()
-        return budget.spend(cost, now) and self._all.spend(cost, now)
+        return self._each.spend(node, cost, now) and self._all.spend(cost, now)
 
     async def _dial(self, link: Link, addresses: list[str], stream: int) -> None:
         own = set(self._addresses_of(link.peer.node))

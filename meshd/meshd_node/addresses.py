@@ -19,6 +19,8 @@ def complete_address(text: str, port: int = DEFAULT_PORT) -> str:
     elif text.endswith("]") or ":" not in text:
         text = f"{text}:{port}"
     address = join_address(*split_address(text))
+    if not address.isprintable() or " " in address:
+        raise ConfigError(f"{address!r} is not an address: a host has no spaces and no control characters")
     if len(address) > ADDRESS_CHARS_MAX:
         raise ConfigError(
             f"an address has at most {ADDRESS_CHARS_MAX} characters, {address[:20]!r}… has {len(address)}"

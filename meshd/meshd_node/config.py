@@ -40,7 +40,7 @@ class ListenConfig:
     advertise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        split_address(join_address(self.host, self.port))
+        complete_address(self.address)
         if len(self.advertise) > ADDRESSES_MAX:
             raise ConfigError(f"listen.advertise has {len(self.advertise)} addresses, {ADDRESSES_MAX} are allowed")
         object.__setattr__(self, "advertise", tuple(complete_address(text, self.port) for text in self.advertise))

@@ -10,8 +10,6 @@ def split_address(address: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ConfigError(f"{address!r} is not an address: write an IPv6 host in brackets, [HOST]:PORT")
-    if not host.isprintable() or " " in host:
-        raise ConfigError(f"{address!r} is not an address: a host has no spaces and no control characters")
     # Characters first: int() also reads signs, spaces, underscores and other scripts' digits.
     if not (colon and host and port.isascii() and port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16):
         raise ConfigError(f"{address!r} is not an address: write HOST:PORT, the port from 0 to 65535")

@@ -144,7 +144,7 @@ async def test_a_server_that_never_answers_costs_a_bounded_time(nodes, autojump_
     assert not a.heard.failures[0][3]
 
 
-@pytest.mark.parametrize("host", ["a" * 70, "a..b", "é" * 70, "\u2028", "a\0b", "x y"])
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "é" * 70, "\u2028", "a\0b"])  # none that a resolver is asked for
 async def test_address_whose_name_is_no_name_fails_like_any_other(nodes, host: str) -> None:
     """A member publishes its own addresses: one that no resolver can write down must not end the daemons that try."""
     node, other = await nodes.start(), await nodes.start()

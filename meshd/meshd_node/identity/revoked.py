@@ -33,8 +33,16 @@ _KEEP: Final = """
         issuer = excluded.issuer
     WHERE excluded.until_ms > until_ms
 """
+# Of too many the operator that has most loses what ends first, as in the mesh.
 _TRIM: Final = """
-    DELETE FROM revocations WHERE rowid IN (SELECT rowid FROM revocations ORDER BY until_ms DESC LIMIT -1 OFFSET ?)
+    DELETE FROM revocations WHERE rowid IN (
+        SELECT id FROM (
+            SELECT rowid AS id, operator,
+                row_number() OVER (PARTITION BY operator ORDER BY until_ms DESC, body DESC) AS place
+            FROM revocations
+        )
+        ORDER BY place, operator LIMIT -1 OFFSET ?
+    )
 """
 _BUSY_S: Final = 5.0
 

@@ -1,11 +1,15 @@
 """Who counts as living, and what changes that."""
 
+from dataclasses import replace
+
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Drop, MemberChanged, MemberState
+from meshd_node.core.membership.revocations import Revocations
 from meshd_node.core.membership.roster import Roster
 from meshd_node.core.membership.shelves import record_hash
 from meshd_protocol.ids import NodeId
@@ -154,6 +158,47 @@ def test_a_revocation_of_another_operators_node_of_that_name_changes_nothing(mak
     assert roster.revoke(make.revocation(make.node_of(1), operator="other"), 1.0) == []
     assert not roster.revoked(make.node_of(1))
     assert MemberState.REVOKED in states_of(roster.revoke(make.revocation(make.node_of(1)), 1.0))
+
+
+def test_a_member_does_not_go_on_under_a_certificate_whose_operator_was_revoked(make) -> None:
+    """A node with certificates of two operators: what ends one marks no member while it shows the other."""
+    roster = roster_of(make)
+    node = make.node_of(1)
+    mine = make.verified(node, Version(1, 1), make.core(1))
+    roster.accept(msgspec.structs.replace(mine, certified=replace(mine.certified, operator="other")), 0.0)
+    roster.revoke(make.revocation(node, operator="lab"), 1.0)
+
+    assert say(roster, make, 1, Version(1, 2), make.core(1)) is None
+    assert roster.get(node).core.certified.operator == "other"
+
+
+def test_an_issuer_that_revokes_a_node_over_and_over_costs_no_more_room(make) -> None:
+    revocations, node = Revocations(), make.node_of(1)
+
+    for until_ms in range(1, 1_000):
+        assert revocations.add(make.revocation(node, until_ms=until_ms)) is not None
+
+    assert revocations.get(node, "lab").revocation.until_ms == 999
+    assert sum(map(len, revocations._ends.values())) < 50
+
+
+def test_an_issuer_of_one_operator_can_not_bring_back_another_ones_revoked_nodes(make) -> None:
+    """It revokes 10,000 nodes that never were, and for longer: those of others must not make room for them."""
+    stolen = [make.revocation(make.node_of(index), operator="lab", until_ms=index) for index in range(1, 20)]
+    filling = [
+        make.revocation(make.node_of(index), operator="evil", until_ms=1_000_000 + index)
+        for index in range(100, 101 + REVOCATIONS_MAX)
+    ]
+    one, other = Revocations(), Revocations()
+    for record in (*stolen, *filling):
+        one.add(record)
+    for record in (*reversed(filling), *stolen):
+        other.add(record)
+
+    for held in (one, other):
+        assert all(held.get(make.node_of(index), "lab") for index in range(1, 20))
+    assert {each.signed for each in one.bucket(1, 0)} == {each.signed for each in other.bucket(1, 0)}
+    assert sum(1 for _ in one.bucket(1, 0)) == REVOCATIONS_MAX
 
 
 def test_a_full_set_of_revocations_keeps_those_that_end_last_in_whatever_order_they_came(make) -> None:

@@ -108,6 +108,8 @@ class Roster:
         version, newest = state.state.version, entry.version
         if entry.mark is MemberState.REVOKED or (held is not None and version <= held.state.version):
             return None
+        if self.revocations.get(entry.node, state.certified.operator) is not None:
+            return None  # it has another operator's certificate, too, which was what made it a member
         before, living = entry.state, entry.living
         restarted = version.epoch > newest.epoch
         changed = restarted or held is None or held.state.content != state.state.content

@@ -142,6 +142,15 @@ def test_file_is_bounded_and_keeps_what_ends_last(tmp_path: Path, monkeypatch) -
     assert limits.REVOCATIONS_MAX > 3
 
 
+def test_full_file_does_not_forget_the_nodes_of_one_operator_for_those_of_another(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("meshd_node.identity.revoked.REVOCATIONS_MAX", 4)
+    file = RevokedFile(tmp_path / "revocations.sqlite")
+    file.keep([revocation(1, 5_000), revocation(2, 5_001)], wall=1.0)
+    file.keep([revocation(number, 9_000 + number, operator="other") for number in range(10, 20)], wall=1.0)
+
+    assert kept(file) == [b"1 until 5000", b"2 until 5001", b"18 until 9018", b"19 until 9019"]
+
+
 def test_damaged_file_stops_the_start_rather_than_let_the_revoked_back_in(tmp_path: Path) -> None:
     path = tmp_path / "revocations.sqlite"
     path.write_bytes(b"this is no database, whatever its name says" * 100)

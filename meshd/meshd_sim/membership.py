@@ -317,7 +317,8 @@ class MembershipHost:
         now = self._process.now
         peers = self._process.sessions()
         near = [member for member in self.machine.members() if member.state in LIVING or member.node in peers]
-        served = {address for member in near for address in member.core.addresses}
-        for address in self._seeds.due({*peers, *(member.node for member in near)}, served, now):
+        served = {address for member in near if member.node != self._node for address in member.core.addresses}
+        own = {address for member in near if member.node == self._node for address in member.core.addresses}
+        for address in self._seeds.due({*peers, *(member.node for member in near)}, served, now, own=own):
             self._process.dial(None, (address,))
         self._seeds_alarm.set(self._seeds.next_at())

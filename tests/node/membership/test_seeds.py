@@ -40,6 +40,23 @@ def test_an_address_that_a_connected_node_listens_at_is_not_dialled() -> None:
     assert seeds("a:1", "b:1").due([ALICE], ["a:1"], 0.0) == ["b:1"]
 
 
+def test_a_node_that_claims_a_seeds_address_does_not_keep_others_away_from_it_for_ever() -> None:
+    """The only seed that answered may be a liar, which names the addresses of the others as its own."""
+    chosen = seeds("a:1")
+
+    dialled = [now for now in range(0, 1_000, 30) if chosen.due([BOB], ["a:1"], float(now))]
+    assert dialled == [300, 600, 900]
+
+    chosen.answered("a:1", ALICE)
+    assert not any(chosen.due([ALICE, BOB], ["a:1"], float(now)) for now in range(1_000, 2_000, 30))
+
+
+def test_a_seed_that_is_this_node_itself_is_never_dialled() -> None:
+    chosen = seeds("a:1")
+
+    assert not any(chosen.due([], [], float(now), own=["a:1"]) for now in range(0, 1_000, 30))
+
+
 def test_a_dial_that_nobody_reports_on_is_repeated_at_the_slowest_pace() -> None:
     chosen = seeds("a:1")
 

@@ -8,9 +8,13 @@ import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_protocol.ids import NodeId
+
+# A liar that names the seeds' addresses as its own would keep a node away from them for ever.
+_BELIEVED_S: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -18,6 +22,7 @@ class _Seed:
     at: float = -math.inf
     failures: int = 0
     node: NodeId | None = None
+    believed_until: float = math.inf
 
 
 class Seeds:
@@ -46,16 +51,27 @@ class Seeds:
         """Whether there are seeds, and none has answered since it failed."""
         return bool(self._seeds) and all(seed.failures for seed in self._seeds.values())
 
-    def due(self, living: Collection[NodeId], served: Collection[str], now: float) -> list[str]:
-        """The addresses to dial now. `served` are those at which a living node, or this one, says it listens."""
+    def due(
+        self, living: Collection[NodeId], served: Collection[str], now: float, *, own: Collection[str] = ()
+    ) -> list[str]:
+        """The addresses to dial now. `served` are those at which living nodes say that they listen, `own` this node."""
         due = []
         for address, seed in self._seeds.items():
             if seed.at <= now:
                 # Unless it fails sooner: then looked at again.
                 seed.at = now + self._config.dial_last_s
-                if seed.node not in living and address not in served:
+                believed = address in served and self._believes(seed, now)
+                if seed.node not in living and address not in own and not believed:
                     due.append(address)
         return due
+
+    def _believes(self, seed: _Seed, now: float) -> bool:
+        """Whether to leave a seed alone because a node says that it listens there. Now and then that is looked at."""
+        if math.isinf(seed.believed_until) or now < seed.believed_until:
+            seed.believed_until = min(seed.believed_until, now + _BELIEVED_S)
+            return True
+        seed.believed_until = now + _BELIEVED_S
+        return False
 
     def next_at(self) -> float:
         """When to ask again what is due."""

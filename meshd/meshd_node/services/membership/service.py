@@ -285,8 +285,10 @@ class MembershipService:
     def _try_seeds(self, now: float) -> None:
         peers = set(self._news.peers())
         near = [each for each in self._machine.members() if each.state in LIVING or each.node in peers]
-        served = {address for member in near for address in member.core.addresses}
-        for address in self._seeds.due({each.node for each in near} | peers, served, now):
+        me = self._own.certified.node
+        served = {address for member in near if member.node != me for address in member.core.addresses}
+        own = {address for member in near if member.node == me for address in member.core.addresses}
+        for address in self._seeds.due({each.node for each in near} | peers, served, now, own=own):
             self._outside.dial(None, (address,))
 
 

@@ -6,16 +6,19 @@ import json
 import threading
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import JobId
 from meshd_protocol.messages.local import Answer, Ask, CancelJob, Denial, Drain, Revoke
 from meshd_sdk import lifetime
-from meshd_sdk.errors import MeshClosed, MeshError, MeshLost, MeshRefused
+from meshd_sdk.errors import MeshClosed, MeshError, MeshLost, MeshRefused, MeshUnavailable
 from meshd_sdk.link import Link
 from meshd_sdk.stream import UnitStream
+
+# The slowest answer is a lookup's, which the daemon ends after 15 s.
+_ANSWER_S: Final = 30.0
 
 
 class Session:
@@ -45,14 +48,22 @@ class Session:
             return self._link
 
     def ask(self, question: Ask | CancelJob | Drain | Revoke) -> Any:
-        """Put a question on a stream of its own and wait for the answer, which is JSON."""
+        """Put a question on a stream of its own and wait for the answer, which is JSON.
+
+        Raise `MeshUnavailable` if none comes: a daemon that is stopped as by Ctrl-Z still takes connections.
+        """
         link = self.link()
         if link.is_current_thread:
             raise RuntimeError("a future's callback can not wait for the daemon: ask from another thread")
         waiting = _Question(link)
         link.open(question, waiting.numbered)
         link.flush()
-        return waiting.answer.result()
+        try:
+            return waiting.answer.result(_ANSWER_S)
+        except TimeoutError as error:
+            waiting.give_up()
+            text = f"the daemon at {self.path} did not answer within {_ANSWER_S:g} s: it is overloaded or stopped"
+            raise MeshUnavailable(text) from error
 
     def job_stream(self, job: JobId) -> UnitStream | None:
         """The stream on which this program follows the job already: the daemon tells a job's outcomes once."""
@@ -100,6 +111,10 @@ class _Question:
     def numbered(self, stream: int) -> _Question:
         self._stream = stream
         return self
+
+    def give_up(self) -> None:
+        """An answer that still comes is of no interest, and the link need not wait for it."""
+        self._link.release(self._stream)
 
     def receive(self, message: Message) -> None:
         self._link.release(self._stream)

@@ -57,6 +57,19 @@ def test_path_of_a_socket_that_nobody_listens_on_is_an_error(tmp_path):
         Mesh(path).submit(abs, 1)
 
 
+def test_daemon_that_is_stopped_as_by_ctrl_z_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    """Its socket takes connections: `meshd status` said nothing and did not end."""
+    monkeypatch.setattr(meshd_sdk.session, "_ANSWER_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute.sock"))
+        mute.listen()
+        mesh = Mesh(tmp_path / "mute.sock")
+
+        with pytest.raises(MeshUnavailable, match="did not answer within"):
+            mesh.status()
+        mesh.shutdown()  # returns
+
+
 def test_path_that_is_too_long_for_a_socket_is_an_error(tmp_path):
     with pytest.raises(MeshUnavailable, match="too long"):
         Mesh(tmp_path / ("x" * 120)).submit(abs, 1)

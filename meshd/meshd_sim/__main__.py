@@ -1,6 +1,7 @@
 """`python -m meshd_sim`: run seeds until one shows what does not hold."""
 
 import argparse
+import math
 import random
 import secrets
 import sys
@@ -37,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run_many(options.seeds, options.for_minutes)
     if options.trace is None:
         return run_one(None)
-    with Path(options.trace).open("w", encoding="utf-8") as out:
+    try:
+        out = Path(options.trace).open("w", encoding="utf-8")
+    except OSError as error:
+        parser.error(f"argument --trace: can not write {options.trace}: {error.strerror}")
+    with out:
         return run_one(out)
 
 
@@ -129,12 +134,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m meshd_sim", description="Run a simulated mesh and check it.")
     parser.add_argument("--seed", type=int, help="which world; a fresh one if absent")
     parser.add_argument("--nodes", type=_count, default=9)
-    parser.add_argument("--minutes", type=float, default=1.0, help="virtual minutes of each seed, at least one round")
-    parser.add_argument("--faults", default="all", help="none, all, or kinds: a,b,c")
+    parser.add_argument(
+        "--minutes", type=_minutes, default=1.0, help="virtual minutes of each seed, at least one round"
+    )
+    parser.add_argument("--faults", default="all", help="none, all, or kinds: a,b,c; each seed has about half of them")
     parser.add_argument("--jobs", type=_count, help="look at so many jobs on these nodes, not at their membership")
     parser.add_argument("--network", type=_model, default=Model.TLS, help="tls or datagram")
     parser.add_argument("--seeds", type=_count, default=1, help="run so many fresh seeds, drawn from --seed")
-    parser.add_argument("--for-minutes", type=float, default=0.0, help="run fresh seeds for so many real minutes")
+    parser.add_argument("--for-minutes", type=_minutes, default=0.0, help="run fresh seeds for so many real minutes")
     parser.add_argument("--trace", help="write what happens into this file")
     return parser
 
@@ -144,6 +151,13 @@ def _count(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return minutes
 
 
 def _faults_of(kinds: type[_KindT], text: str) -> frozenset[_KindT]:

@@ -173,6 +173,20 @@ def test_a_fault_that_does_not_exist_is_refused_with_those_that_do(capsys) -> No
     assert "partition" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--minutes", "-1"], "--minutes: must be above 0"),
+        (["--for-minutes", "nan"], "--for-minutes: must be above 0"),
+        (["--trace", "no/such/folder/file"], "can not write no/such/folder/file"),
+    ],
+)
+def test_what_can_not_be_run_is_refused_in_one_line(arguments: list[str], words: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert words in capsys.readouterr().err
+
+
 # --- failures of others, by name --------------------------------------------------------------------------------------
 
 

@@ -39,11 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.trace is None:
         return run_one(None)
     try:
-        out = Path(options.trace).open("w", encoding="utf-8")
+        with Path(options.trace).open("w", encoding="utf-8") as out:
+            return run_one(out)
     except OSError as error:
         parser.error(f"argument --trace: can not write {options.trace}: {error.strerror}")
-    with out:
-        return run_one(out)
 
 
 def _mesh_runs(options: argparse.Namespace) -> Runs:

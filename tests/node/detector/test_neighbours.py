@@ -1,5 +1,6 @@
 """Which sessions a node seeks, and how patiently."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -94,3 +95,35 @@ def test_a_session_that_ended_is_sought_again_at_once(watcher: Make) -> None:
     here.down(1)
 
     assert [node[-1] for node in here.dials] == [1]
+
+
+def test_a_neighbour_that_ends_each_session_soon_is_dialled_ever_more_seldom(watcher: Make) -> None:
+    """Two processes with one identity replaced each other 50 times a second, at a quarter of every peer's processor."""
+    here = watcher()
+    here.join(1, 2, 3)
+    here.wait(100.0, answering=[1, 2, 3])
+    here.dials.clear()
+    dialled = []
+    here.down(1)
+    while here.now < 400.0:
+        while not here.dials:
+            here.wait(here.detector.next_at(), answering=[2, 3], reporting=True)
+        dialled.append(here.now)
+        here.dials.clear()
+        here.up(1)
+        here.down(1)
+
+    pauses = [later - earlier for earlier, later in itertools.pairwise(dialled)]
+    assert pauses[:2] == [0.0, 0.0]
+    assert all(4.9 <= pause <= 10.0 for pause in pauses[10:])
+
+
+def test_a_neighbour_whose_session_had_lasted_is_dialled_at_once(watcher: Make) -> None:
+    here = watcher()
+    here.join(1, 2, 3)
+    for turn in range(1, 10):
+        here.wait(turn * 60.0, answering=[1, 2, 3])
+        here.dials.clear()
+        here.down(1)
+        assert [node[-1] for node in here.dials] == [1]
+        here.up(1)

@@ -130,7 +130,7 @@ class Detector:
 
     def peer_up(self, node: NodeId, now: float) -> list[Effect]:
         """A session has begun. Nothing proves life better, and whoever is doubted hears of it at once."""
-        self._neighbours.up(node)
+        self._neighbours.up(node, now)
         self._suspicions.answered(node, len(self._rings), now)
         effects = self._prober.peer_up(node)
         if self._doubted(node) is not None:

@@ -2,13 +2,19 @@
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.dialer import Dialer
 from meshd_node.core.membership.effects import Dial
 from meshd_node.core.membership.entry import Entry
 from meshd_protocol.ids import NodeId
+
+# Two processes with one identity, of a folder that was copied, end each other's sessions; so may whoever wants to cost
+# its neighbours 50 handshakes a second. A few brief sessions are an unsteady network, or dials that cross.
+_BRIEF_S: Final = 30.0
+_BRIEF_FREE: Final = 3
+_SPARED_S: Final = 10.0
 
 
 class Entries(Protocol):
@@ -35,6 +41,11 @@ class Neighbours:
         self._linked: list[NodeId] | None = None  # what `linked` said, while it holds
         # Neighbours that we tried to reach in vain, and whether there has been a session that ended.
         self._silent: dict[NodeId, bool] = {}
+        self._rng = rng
+        self._since: dict[NodeId, float] = {}
+        # How many sessions in a row with a neighbour were brief, and until when it is not dialled because of that.
+        self._brief: dict[NodeId, int] = {}
+        self._spared: dict[NodeId, float] = {}
 
     @property
     def connected(self) -> Mapping[NodeId, None]:
@@ -63,23 +74,28 @@ class Neighbours:
             if node not in self._wanted:
                 self._dialer.drop(node)
                 self._silent.pop(node, None)
+                self._brief.pop(node, None)
+                self._spared.pop(node, None)
         for node in self._wanted:
             if node not in before:
                 self._seek(node, now + self._courtesy_s(node))
 
-    def up(self, node: NodeId) -> None:
+    def up(self, node: NodeId, now: float) -> None:
         """A session has begun."""
         self._connected[node] = None
+        self._since[node] = now
         self._linked = None
         self._silent.pop(node, None)
         self._dialer.settled(node)
 
     def down(self, node: NodeId, now: float) -> None:
-        """A session has ended: dial at once, whom we want."""
+        """A session has ended: dial at once, whom we want, but not one who ends each of them soon."""
         self._connected.pop(node, None)
         self._linked = None
+        lasted = now - self._since.pop(node, now)
         if node in self._wanted:
             self._silent[node] = True
+            self._spare(node, lasted, now)
             self._seek(node, now + self._courtesy_s(node))
 
     def failed(self, node: NodeId, now: float) -> None:
@@ -119,10 +135,17 @@ class Neighbours:
         """When there is another dial to make."""
         return self._dialer.next_at()
 
+    def _spare(self, node: NodeId, lasted: float, now: float) -> None:
+        """Note how long a session lasted, and let a neighbour alone for a pause that doubles with each brief one."""
+        brief = self._brief[node] = 0 if lasted >= _BRIEF_S else self._brief.get(node, 0) + 1
+        if brief > _BRIEF_FREE:
+            pause = min(_SPARED_S, self._config.dial_first_s * 2.0 ** min(brief - _BRIEF_FREE, 16))
+            self._spared[node] = now + pause * self._rng.uniform(0.5, 1.0)
+
     def _courtesy_s(self, node: NodeId) -> float:
         return 0.0 if self._node < node else self._config.courtesy_s
 
     def _seek(self, node: NodeId, at: float) -> None:
         entry = self._entries.get(node)
         if node not in self._connected and entry is not None and entry.addresses:
-            self._dialer.want(node, at)
+            self._dialer.want(node, max(at, self._spared.get(node, at)))

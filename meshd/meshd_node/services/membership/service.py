@@ -39,7 +39,6 @@ from meshd_node.core.membership.events import (
 from meshd_node.core.membership.machine import Membership
 from meshd_node.core.membership.seeds import Seeds
 from meshd_node.log import log
-from meshd_node.log import log
 from meshd_node.seams import Seams
 from meshd_node.services.membership.claims import sign_claim
 from meshd_node.services.membership.news import News
@@ -223,7 +222,7 @@ class MembershipService:
             self._outside.send(sender, StateWants(b"".join(handles[:STATES_PER_MESSAGE_MAX])))
         if own and self._own.outbid(max(each.state.version for each in own)):
             # Else nobody would hear us: our own former life speaks with a newer version.
-            log.warning("own_state_outbid", reason="this folder was restored, or runs on another machine as well: stop one")
+            log.warning("own_state_outbid", reason="this node's folder was restored, or runs twice: then stop one")
             self._publish_again(*Slot)
 
     def _publish_again(self, *slots: Slot) -> None:

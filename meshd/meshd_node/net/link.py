@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Protocol, assert_never
 
 import trio
@@ -32,8 +31,10 @@ _WHOLE: Final = Channel("peer", [], MESSAGE_BYTES_MAX)
 _LINK_MESSAGES: Final = (Hello, Slice, Ping, Pong, Close, WantBulk)
 # Weight of a new sample in the smoothed round trip: RFC 6298, section 2.
 _RTT_WEIGHT: Final = 1 / 8
-# One read brings up to 21,000 of the smallest frames, half a second of work in which nobody else would be heard.
-_TURN_FRAMES: Final = 512
+# One read brings 21,000 of the smallest frames or 1,700 signatures, half a second of work in which nobody else would be
+# heard. A turn takes 512 frames, or one for each so many bytes: 64 KiB.
+_TURN_WORK: Final = 512
+_WORK_BYTES: Final = 128
 # A peer that talks is asked for the round trip only in every so many ping intervals.
 _MEASURE_EVERY: Final = 12
 
@@ -249,27 +250,29 @@ class Link:
     async def _take(self, connection: Connection, lane: Lane) -> None:
         """Handle all whole frames of one read, and let others have their turn between two batches of them."""
         with closing(connection.frames()) as frames:
-            while self._take_turn(frames, lane) == _TURN_FRAMES:
+            while self._take_turn(frames, lane):
                 await trio.lowlevel.checkpoint()
 
-    def _take_turn(self, frames: Iterator[Frame], lane: Lane) -> int:
-        """Decode some frames into one batch; return how many. What came before a fault is delivered all the same."""
+    def _take_turn(self, frames: Iterator[Frame], lane: Lane) -> bool:
+        """Handle some frames; whether there may be more. What came before a fault is delivered all the same."""
         batch: list[tuple[Message, int]] = []
         take = self._take_small if lane is Lane.CONTROL else self._take_slice
         fault: RemoteProtocolError | PeerClosed | None = None
-        taken = 0
+        work = 0
         try:
-            for frame in islice(frames, _TURN_FRAMES):
-                taken += 1
+            for frame in frames:
                 message = take(PEER.decode(frame), frame.stream)
                 if message is not None:
                     batch.append((message, frame.stream))
+                work += 1 + len(frame.body) // _WORK_BYTES
+                if work >= _TURN_WORK:
+                    break
         except (RemoteProtocolError, PeerClosed) as error:
             fault = error
         self._surroundings.received(self, batch)
         if fault is not None:
             raise fault
-        return taken
+        return work >= _TURN_WORK
 
     def _take_small(self, message: Message, stream: int) -> Message | None:
         if not isinstance(message, _LINK_MESSAGES):

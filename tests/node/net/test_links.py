@@ -97,6 +97,18 @@ async def test_a_flood_of_small_messages_leaves_others_their_turn(nodes, nursery
     assert max(later - earlier for earlier, later in itertools.pairwise(turns)) <= 2 * 512
 
 
+async def test_few_large_messages_are_a_turn_too(nodes) -> None:
+    """Each may hold a hundred signatures to check."""
+    a, b = await nodes.pair()
+
+    for _ in range(200):
+        a.pool.link(b.id).send(large(4_000))
+    a.pool.flush()
+    await b.heard.until(lambda: len(b.heard.received) == 200)
+
+    assert max(b.heard.batches) <= 16
+
+
 async def test_what_a_handler_sends_leaves_when_it_returns(nodes) -> None:
     a, b = await nodes.pair()
     b.heard.on_messages = lambda link, batch: [link.send(message, stream) for message, stream in batch]

@@ -129,7 +129,7 @@ def test_units_of_a_node_that_is_revoked_run_elsewhere(lab, until) -> None:
     ("arguments", "code", "words"),
     [
         (("n0",), Exit.NO_PERMISSION, "no issuer"),
-        (("nobody",), Exit.UNAVAILABLE, "no member is called 'nobody'"),
+        (("nobody",), Exit.UNAVAILABLE, "no node is called 'nobody'"),
         (("n1",), Exit.USAGE, "does not revoke itself"),
         (("n0", "--operator", "x" * 65), Exit.USAGE, "65 characters"),
     ],

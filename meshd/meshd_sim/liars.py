@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from meshd_node.core.membership.suspicion import VERSIONS_AHEAD_MAX
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import Rumours, SignedClaim, SignedState, States
@@ -83,11 +84,13 @@ class Liar:
             self._process.send(peer, message)
 
     def _slander(self) -> None:
-        """Say that the victim is dead: true of the newest version that this liar has heard of."""
+        """Say that the victim is dead: in the newest version known here, or in one to come."""
         victim, host = self._plot.victim(self._turn), self._node.host
         member = None if host is None else host.machine.member(victim.node)
         if member is not None:
-            claims = [self._claim(victim.node, member.version, verdict) for verdict in Verdict]
+            ahead = VERSIONS_AHEAD_MAX * (self._turn % 2)
+            version = Version(member.version.epoch, member.version.sequence + ahead)
+            claims = [self._claim(victim.node, version, verdict) for verdict in Verdict]
             self._tell_all(Rumours([], claims, [], b""))
 
     def _claim(self, victim: NodeId, version: Version, verdict: Verdict) -> SignedClaim:

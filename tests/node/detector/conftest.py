@@ -23,6 +23,7 @@ from meshd_protocol.messages.membership import (
     ProbeRequest,
     SignedClaim,
     SignedState,
+    States,
 )
 from meshd_protocol.records import Claim, Core, Slot, State, Verdict, Version, encode_record
 
@@ -60,6 +61,8 @@ class Watcher:
         self.detector = Detector(self.node, random.Random(f"{index}/{seed}"), self.config, self.roster, self)
         self.now = 0.0
         self.sent: list[tuple[NodeId, ProbeMessage]] = []
+        # States that went to whoever had missed them; who receives them is the machine's concern.
+        self.caught_up: list[tuple[NodeId, list[SignedState]]] = []
         self.dials: list[NodeId] = []
         self.claims: list[Claim] = []
         self.anew: list[Version] = []
@@ -101,6 +104,8 @@ class Watcher:
         effects = [*effects, *self.moved(), *self.detector.settle(self.now)]
         for effect in effects:
             match effect:
+                case Send(node, States(states)):
+                    self.caught_up.append((node, states))
                 case Send(node, message):
                     assert isinstance(message, Probe | ProbeAck | ProbeRequest | ProbeReport)
                     self.sent.append((node, message))

@@ -450,6 +450,18 @@ def test_what_could_not_be_refuted_at_once_is_refuted_soon(watcher: Make) -> Non
     assert here.anew == [Version(1, 1), Version(1, 2)]
 
 
+def test_who_doubts_a_version_that_is_past_is_told_the_present_one(watcher: Make) -> None:
+    """It missed the refutation: after a split, one such view in 4,096 lived on until a lease or a repair ended it."""
+    here = watcher()
+    here.join(1)
+    here.publish(node_of(0), 2)
+
+    here.hear(1, Probe(1, Version(1, 1)))
+
+    assert here.anew == []
+    assert [node for node, _ in here.caught_up] == [node_of(1)]
+
+
 @pytest.mark.parametrize("suspected", [Version(1, 0), Version(0, 9), Version(2, 0), Version(2**32 - 1, 2**32 - 1)])
 def test_versions_that_this_node_never_had_are_not_refuted(watcher: Make, suspected: Version) -> None:
     """Else one liar would use up all versions that there are."""

@@ -18,7 +18,7 @@ from meshd_node.core.membership.prober import Prober
 from meshd_node.core.membership.rings import Rings
 from meshd_node.core.membership.suspicion import VERSIONS_AHEAD_MAX, Suspicion, Suspicions
 from meshd_protocol.ids import NodeId
-from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest
+from meshd_protocol.messages.membership import Load, Probe, ProbeAck, ProbeReport, ProbeRequest, States
 from meshd_protocol.records import Claim, Verdict, Version
 
 ProbeMessage: TypeAlias = Probe | ProbeAck | ProbeRequest | ProbeReport
@@ -236,11 +236,13 @@ class Detector:
 
     def _answer(self, sender: NodeId, probe: Probe, now: float) -> list[Effect]:
         ack, own = Send(sender, ProbeAck(probe.sequence, self.load)), self._roster.get(self._node)
-        if probe.suspected is None or own is None or not _names(probe.suspected, own):
-            return [ack]
-        if self._doubts.left(sender, now) < 1:
+        if probe.suspected is None or own is None or self._doubts.left(sender, now) < 1:
             return [ack]
         self._doubts.spend(sender, 1, now)
+        # Whoever doubts a version that is past has missed what refuted it, and would miss it until its next repair.
+        missed = [held.signed for held in own.held() if held.state.version > probe.suspected]
+        if missed:
+            return [ack, Send(sender, States(missed, []))]
         return [ack, *self._refute(probe.suspected, now)]
 
     def _refute(self, version: Version, now: float) -> list[Effect]:

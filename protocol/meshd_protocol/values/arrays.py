@@ -36,6 +36,8 @@ def lower_array(value: object) -> Ext:
     """An array or a numpy scalar as an extension."""
     code = Code.ARRAY if type(value) is np.ndarray else Code.ARRAY_SCALAR
     array: _Array = np.asarray(value)
+    if code == Code.ARRAY_SCALAR and array.dtype.kind in "SU":
+        array = np.asarray(array[()])  # as numpy reads it back: without trailing zeros
     tree, packed_type = _described(array.dtype)
     header = pack([tree, list(array.shape)])
     if len(header) > _HEADER_BYTES_MAX:
@@ -70,7 +72,11 @@ def build_array(code: int, body: bytes) -> object:
         return array.copy()
     if dimensions:
         raise MalformedValue("a scalar has no shape")
-    return array.copy()[()]
+    scalar = array.copy()[()]
+    if kind.kind in "SU" and np.asarray(scalar).dtype != kind:
+        # Numpy's texts end before their trailing zeros: this one would be written shorter.
+        raise MalformedValue("a text scalar longer than its text")
+    return scalar
 
 
 def _bytes_of(array: _Array) -> memoryview:

@@ -64,13 +64,30 @@ class Policy(Record, frozen=True):
     pure: bool = True
 
 
+class Runtime(IntEnum):
+    """What runs a job's units, and so what its functions and payloads are. Spec: 15-runtimes.md."""
+
+    PYTHON = 0  # a pickled function, called in a warm worker
+    COMMAND = 1  # a program of the node, with declared files in and out
+    WASM = 2  # a WebAssembly module, the same everywhere to the bit
+
+
 class Needs(Record, frozen=True):
-    """What one unit asks of the node that runs it. `python` is `major.minor`, since code is shipped as bytecode."""
+    """What one unit asks of the node that runs it. `python` is `major.minor`, since code is shipped as bytecode.
+
+    0 leaves a bound to the node: `memory_bytes` and `scratch_bytes` are what a unit may use, and are enforced.
+    `gpu_memory_bytes` is of each GPU. `environment` is the digest of a lock file (15-runtimes.md), or empty: it travels
+    as the job's functions do.
+    """
 
     cpu_milli: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
     memory_bytes: U63 = 0
     gpus: Annotated[int, Meta(ge=0, le=GPUS_MAX)] = 0
     python: Annotated[str, Meta(max_length=16)] = ""
+    runtime: Runtime = Runtime.PYTHON
+    scratch_bytes: U63 = 0
+    gpu_memory_bytes: U63 = 0
+    environment: Annotated[bytes, Meta(max_length=DIGEST_BYTES)] = b""
 
 
 class Manifest(Record, frozen=True):
@@ -174,6 +191,13 @@ class Gpu(Record, frozen=True):
     memory_bytes: U63
 
 
+class CageLayer(Record, frozen=True):
+    """One thing that keeps work apart from the node, and whether it held when the node attacked it at start."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=32)]
+    active: bool
+
+
 class Offer(Record, frozen=True):
     """What a node lends. Every figure is a hint that measured units correct."""
 
@@ -187,6 +211,8 @@ class Offer(Record, frozen=True):
     python_loops_per_s: U63
     cage: CageLevel
     own_operator_only: bool
+    runtimes: Annotated[tuple[Runtime, ...], Meta(max_length=8)] = (Runtime.PYTHON,)
+    layers: Annotated[tuple[CageLayer, ...], Meta(max_length=32)] = ()
 
 
 class Verdict(IntEnum):

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks import report
+from benchmarks.bytecode import compile_packages
 from benchmarks.figures import Outcome, Sizes
 from benchmarks.machine import facts
 from benchmarks.measures import MEASURES
@@ -35,6 +36,7 @@ def main() -> int:
     # SIGTERM ends a run as Ctrl-C does: what was started is ended, what was measured is printed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     adopt_orphans()
+    compile_packages()
     told = facts() | {"command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])}
     outcomes: list[Outcome] = []
     try:

@@ -6,8 +6,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
+
+from msgspec.structs import replace
 
 from meshd_protocol.messages.local import OpenJob
 from meshd_sdk.errors import MeshClosed

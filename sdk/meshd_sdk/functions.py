@@ -11,9 +11,10 @@ are known by their digest. Annotations and docstrings are not watched: they do n
 import builtins
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from meshd_protocol.ids import function_digest
 from meshd_protocol.limits import FUNCTION_BYTES_MAX
@@ -25,8 +26,7 @@ _PLAIN: Final = frozenset({int, float, complex, bool, str, bytes, type(None), ty
 _ABSENT: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class PickledFunction:
+class PickledFunction(Struct, frozen=True):
     """What `DefineFunction` carries, and what it is known by."""
 
     data: bytes
@@ -37,8 +37,7 @@ class _Unsettled(Exception):
     """Something that travels with the function may change without leaving a trace."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(Struct, frozen=True, eq=False):
     """A function and all that travels with it, by identity."""
 
     function: Callable[..., Any]

@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from meshd_protocol import PROTOCOL_VERSION
@@ -61,7 +60,7 @@ class Receiver(Protocol):
 class Link:
     """Use `connect`. Streams of a dead link fail; who wants to go on connects another."""
 
-    def __init__(self, path: Path, connected: socket.socket) -> None:
+    def __init__(self, path: str, connected: socket.socket) -> None:
         self.path = path
         self._socket = connected
         self._wake_out, self._wake_in = _waker()
@@ -85,7 +84,7 @@ class Link:
         self._outbox.put(Control(0, ClientHello([PROTOCOL_VERSION], _CLIENT)))
 
     @classmethod
-    def connect(cls, path: Path) -> Link:
+    def connect(cls, path: str) -> Link:
         """Connect and start the thread; raise `MeshUnavailable` if nobody answers there."""
         link = cls(path, _connect(path))
         lifetime.watch(link)
@@ -324,11 +323,11 @@ class Link:
             end.close()
 
 
-def _connect(path: Path) -> socket.socket:
+def _connect(path: str) -> socket.socket:
     connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connected.settimeout(_CONNECT_S)
-        connected.connect(str(path))
+        connected.connect(path)
         connected.setblocking(False)
     except BaseException as error:
         connected.close()
@@ -338,7 +337,7 @@ def _connect(path: Path) -> socket.socket:
     return connected
 
 
-def _advice(path: Path, error: OSError) -> str:
+def _advice(path: str, error: OSError) -> str:
     match error:
         case FileNotFoundError() | ConnectionRefusedError():
             return f"no daemon listens at {path}: start one with `meshd up`, or set MESHD_SOCKET or MESHD_DIR"

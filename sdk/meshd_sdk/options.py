@@ -2,8 +2,9 @@
 
 import math
 import sys
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from meshd_protocol.limits import ATTEMPTS_MAX, DURATION_MS_MAX, NAME_CHARS_MAX, REPLICAS_MAX
 from meshd_protocol.records import Needs, Policy
@@ -12,8 +13,7 @@ from meshd_sdk.resources import Resources
 _RETRIES: Final = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """`replicas` 0 leaves the number of copies to `trust`; `quorum` 0 is a majority of the replicas.
 
     `timeout` is seconds for one attempt, `None` no limit. `retries` are attempts after the first that failed

@@ -11,9 +11,10 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from meshd_protocol.framing import Message
 from meshd_protocol.messages.local import LOCAL, CancelUnits, CloseJob, SubmittedUnit, SubmitUnits
@@ -30,23 +31,20 @@ _FRAME_BYTES: Final = 1 << 20
 _JOIN_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True, eq=False):
     """A message that is not a unit, for a stream."""
 
     stream: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Cancellation:
+class Cancellation(Struct, frozen=True, eq=False):
     """A unit that is not wanted any more."""
 
     future: MeshFuture[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(Struct, frozen=True, eq=False):
     """No more units will come for this stream."""
 
     stream: UnitStream

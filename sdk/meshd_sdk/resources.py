@@ -2,8 +2,9 @@
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from meshd_protocol.limits import GPUS_MAX
 
@@ -17,8 +18,7 @@ _CPUS_MAX: Final = 1_000
 _MEMORY_BYTES_MAX: Final = 1 << 50
 
 
-@dataclass(frozen=True, slots=True)
-class Resources:
+class Resources(Struct, frozen=True):
     """`cpus` may be a fraction (down to 0.001), `memory` is bytes or a text such as "4GiB" or "500MB"."""
 
     cpus: float = 1.0

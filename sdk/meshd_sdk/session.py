@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import Future, InvalidStateError
-from pathlib import Path
 from typing import Any, Final
 
 from meshd_protocol.errors import UnexpectedMessage
@@ -24,7 +23,7 @@ _ANSWER_S: Final = 30.0
 class Session:
     """Connects on the first use, and anew on the first use after a link was lost, or after a fork."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._link: Link | None = None

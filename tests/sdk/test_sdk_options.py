@@ -115,16 +115,16 @@ def test_socket_is_looked_for_in_the_order_that_the_manual_gives(monkeypatch, tm
         monkeypatch.delenv(name, raising=False)
     own = tmp_path / ".local/share/meshd/meshd.sock"
 
-    assert socket_path() == own, "where `meshd up` would make it"
+    assert Path(socket_path()) == own, "where `meshd up` would make it"
     (tmp_path / "run.sock").touch()
-    assert socket_path() == tmp_path / "run.sock"
+    assert Path(socket_path()) == tmp_path / "run.sock"
     own.parent.mkdir(parents=True)
     own.touch()
-    assert socket_path() == own
+    assert Path(socket_path()) == own
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    assert socket_path() == tmp_path / "run.sock"
+    assert Path(socket_path()) == tmp_path / "run.sock"
     monkeypatch.setenv("MESHD_DIR", "/some/node")
-    assert socket_path() == Path("/some/node/meshd.sock")
+    assert Path(socket_path()) == Path("/some/node/meshd.sock")
     monkeypatch.setenv("MESHD_SOCKET", "/some.sock")
-    assert socket_path() == Path("/some.sock")
-    assert socket_path("/given.sock") == Path("/given.sock")
+    assert Path(socket_path()) == Path("/some.sock")
+    assert Path(socket_path("/given.sock")) == Path("/given.sock")

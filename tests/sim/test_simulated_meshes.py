@@ -13,6 +13,7 @@ from meshd_node.core.membership.suspicion import Suspicions
 from meshd_sim.__main__ import main
 from meshd_sim.campaign import Campaign, Plan
 from meshd_sim.checkers.records import Records
+from meshd_sim.checkers.views import Views
 from meshd_sim.conditions import Model
 from meshd_sim.disks import Damage, Disk
 from meshd_sim.faults import Fault
@@ -146,6 +147,23 @@ def test_a_checker_finds_a_node_that_never_answers_to_a_suspicion(monkeypatch) -
 
     monkeypatch.setattr(MembershipHost, "publish", once)
     assert broken(Plan(seed=0, nodes=5, faults=frozenset({Fault.FREEZE, Fault.PARTITION}))) != ""
+
+
+def test_what_liars_tell_of_the_gone_is_a_difference_only_if_it_lasts() -> None:
+    """A node that lost its memory can be told at any time what the gone said last; the rest of the mesh is no wiser."""
+    world = World(3)
+    views = Views(world)
+    world.watches.append(views)
+    nodes = world.found(4)
+    world.run(10.0)
+
+    world.crash(nodes[3])
+
+    assert views.unsettled(5.0, doubts=True).endswith(f"sees {nodes[3].name} alive, which is gone")
+    assert views.unsettled(15.0, doubts=True) == ""
+    assert views.unsettled(15.0, doubts=False).endswith(f"sees {nodes[3].name} alive, which is gone")
+    world.run(60.0)
+    assert views.unsettled(0.0, doubts=False) == ""
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

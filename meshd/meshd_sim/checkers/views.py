@@ -1,5 +1,6 @@
 """Invariants 10, 11 and 16: once it is quiet all see the same, the living alive and the gone gone, and stop talking."""
 
+import math
 from collections import deque
 from typing import Final
 
@@ -12,6 +13,7 @@ from meshd_sim.membership import LIVING
 from meshd_sim.world import Node, World
 
 _REMEMBERED: Final = 64
+_ALIVE: Final = frozenset({MemberState.ALIVE})
 
 
 class Views(Checker):
@@ -22,6 +24,8 @@ class Views(Checker):
         self.changed_at = 0.0
         # When each version was said, of each slot the newest last; the oldest are forgotten.
         self._said: dict[tuple[NodeId, Slot], deque[tuple[Version, float]]] = {}
+        # Since when each view, of one life of its node, has had each member among the living.
+        self._living_since: dict[tuple[NodeId, int, NodeId], float] = {}
 
     def published(self, node: NodeId, state: VerifiedState) -> None:
         """A node said something of itself."""
@@ -31,6 +35,11 @@ class Views(Checker):
     def changed(self, node: NodeId, member: Member) -> None:
         """A node sees a member differently."""
         observer = self.world.nodes[node]
+        view = (node, observer.lives, member.node)
+        if member.state in LIVING:
+            self._living_since.setdefault(view, self.world.now)
+        else:
+            self._living_since.pop(view, None)
         if not observer.lies and not observer.revoked:
             self.changed_at = self.world.now
 
@@ -38,24 +47,27 @@ class Views(Checker):
         """Some difference between what a node sees and what is, "" if there is none.
 
         What was said within the last `fresh_s` need not have reached everybody. With `doubts` a suspect is no
-        difference: liars make some again and again.
+        difference: liars make some again and again. Nor is it one then if a view has had somebody who is gone among the
+        living for no longer than `fresh_s`: to whoever has forgotten it a liar can tell its last words at any time, and
+        only its silence shows what they are worth.
         """
-        alive = LIVING if doubts else frozenset({MemberState.ALIVE})
         for node in self.world.honest():
             for other in self.world.nodes.values():
-                wrong = "" if other.lies or other.revoked else self._wrong(node, other, alive, fresh_s)
+                wrong = "" if other.lies or other.revoked else self._wrong(node, other, fresh_s, doubts=doubts)
                 if wrong:
                     return f"{node.name} {wrong}"
         return ""
 
-    def _wrong(self, node: Node, other: Node, alive: frozenset[MemberState], fresh_s: float) -> str:
+    def _wrong(self, node: Node, other: Node, fresh_s: float, *, doubts: bool) -> str:
         assert node.host is not None, "it runs"
         machine = node.host.machine
         member = machine.member(other.node)
         if not other.running or other.phase is not other.phase.ALIVE:
             gone = member is None or member.state not in LIVING
-            return "" if gone else f"sees {other.name} {_state(member)}, which is gone"
-        if member is None or member.state not in alive:
+            if gone or (doubts and self.world.now - self._had_since(node, other) <= fresh_s):
+                return ""
+            return f"sees {other.name} {_state(member)}, which is gone"
+        if member is None or member.state not in (LIVING if doubts else _ALIVE):
             return f"sees {other.name} {_state(member)}, which lives"
         for slot in Slot:
             held, said = machine.version(other.node, slot), self._said[other.node, slot]
@@ -64,6 +76,9 @@ class Views(Checker):
             if old and held != said[-1][0] and (held is None or held < old[-1]):
                 return f"has no {slot.name.lower()} of {other.name} that is less than {fresh_s:.0f} s old"
         return ""
+
+    def _had_since(self, node: Node, other: Node) -> float:
+        return self._living_since.get((node.node, node.lives, other.node), -math.inf)
 
 
 def _state(member: Member | None) -> str:

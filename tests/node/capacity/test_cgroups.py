@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from meshd_node.capacity.cgroups import cpu_quota, hierarchies, memory_left
+from meshd_node.capacity.cgroups import cpu_quota, memory_left
 from meshd_node.capacity.measure import usable_cpu_milli, usable_memory_bytes
+from meshd_node.cgroup_trees import hierarchies
 
 GIB = 1 << 30
 V1_UNLIMITED = "9223372036854771712"

@@ -29,12 +29,27 @@ class Allowance:
 
     def left(self, peer: NodeId, now: float) -> int:
         """How much this peer may still ask for now."""
-        left, at = self._left.get(peer, (self._burst, now))
-        return int(min(self._burst, left + (now - at) * self._per_s))
+        known = self._left.get(peer)
+        if known is None:
+            return self._burst
+        left, at = known
+        left += (now - at) * self._per_s
+        return int(left) if left < self._burst else self._burst
 
     def spend(self, peer: NodeId, size: int, now: float) -> None:
         """Count what it is given."""
-        self._left[peer] = (self.left(peer, now) - size, now)
-        self._left.move_to_end(peer)
-        while (first := next(iter(self._left))) != peer and self.left(first, now) == self._burst:
-            del self._left[first]
+        self._note(peer, self.left(peer, now) - size, now)
+
+    def take(self, peer: NodeId, most: int, now: float) -> int:
+        """Spend as much of `most` as there is; return how much that was."""
+        left = self.left(peer, now)
+        taken = most if most <= left else max(0, left)
+        self._note(peer, left - taken, now)
+        return taken
+
+    def _note(self, peer: NodeId, left: int, now: float) -> None:
+        known = self._left
+        known[peer] = (left, now)
+        known.move_to_end(peer)
+        while (first := next(iter(known))) != peer and self.left(first, now) == self._burst:
+            del known[first]

@@ -12,6 +12,7 @@ from meshd_protocol.records import State, Version
 PREFIX_BYTES: Final = HANDLE_BYTES - 1
 _ENTRY: Final = struct.Struct(f">{PREFIX_BYTES}sBII")
 _HANDLE: Final = struct.Struct(f">{PREFIX_BYTES}sB")
+_WHOLE: Final = struct.Struct(f"{DIGEST_ENTRY_BYTES}s")
 assert _ENTRY.size == DIGEST_ENTRY_BYTES
 _HALF: Final = 1 << 32
 
@@ -38,6 +39,17 @@ def read(digests: bytes) -> Iterator[tuple[bytes, int, Version]]:
     """The prefix, slot and version of each digest. The decoder has seen to it that they are whole."""
     for prefix, slot, epoch, sequence in _ENTRY.iter_unpack(digests):
         yield prefix, slot, Version(epoch, sequence)
+
+
+def split(digests: bytes) -> list[bytes]:
+    """Each digest by itself, as it was told."""
+    return [digest for (digest,) in _WHOLE.iter_unpack(digests)]
+
+
+def read_one(digest: bytes) -> tuple[bytes, int, Version]:
+    """The prefix, slot and version of one digest."""
+    prefix, slot, epoch, sequence = _ENTRY.unpack(digest)
+    return prefix, slot, Version(epoch, sequence)
 
 
 def read_handles(handles: bytes) -> Iterator[tuple[bytes, int]]:

@@ -98,10 +98,14 @@ class Membership:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Apply one event; return what the shell must do, in order."""
         match event:
-            case MessageArrived(sender, message):
-                effects = [] if self._roster.revoked(sender) else self._message(sender, message, now)
+            case MessageArrived(sender) | NewsArrived(sender) if self._roster.revoked(sender):
+                return []
+            case NewsArrived(sender, [], [], [], told, False):
+                return self._rumours.heard(sender, told, now)  # nearly all that comes, and it moves no deadline
             case NewsArrived():
-                effects = [] if self._roster.revoked(event.sender) else self._news(event, now)
+                effects = self._news(event, now)
+            case MessageArrived(sender, message):
+                effects = self._message(sender, message, now)
             case Tick():
                 effects = self._tick(now)
             case PeerUp(node) if self._roster.revoked(node):

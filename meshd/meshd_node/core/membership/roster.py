@@ -55,6 +55,8 @@ class Roster:
         self.shelves = Shelves()
         self.revocations = Revocations()
         self.moves: list[tuple[Entry, bool]] = []
+        # How many members were forgotten so far.
+        self.forgotten = 0
 
     # --- what others ask ------------------------------------------------------------------------------------------
 
@@ -245,6 +247,7 @@ class Roster:
         return len(self.shelves) < self._config.members_max
 
     def _forget(self, node: NodeId) -> None:
+        self.forgotten += 1
         del self._tombstones[node]
         _keep(self._dead, node, False)
         self.shelves.remove(node)

@@ -6,8 +6,7 @@ lacks it asks. Load is never told: it rides on the answers to probes.
 
 import math
 import random
-from collections.abc import Mapping
-from itertools import chain
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 from meshd_node.core.membership import digests
@@ -36,6 +35,8 @@ _SLOTS: Final = frozenset(Slot)
 # What a peer may tell of: 5 ticks a second of all that the urgent lane carries are 1,650. Repair finds what is over.
 _DIGESTS_PER_S: Final = 2_048
 _DIGESTS_BURST: Final = 8_192
+# What is under way at the same time: three refreshes a second for 20 s, and many joins.
+_HELD_MAX: Final = 1_024
 
 
 class Rumours:
@@ -53,6 +54,9 @@ class Rumours:
         self._refreshed: Lane[_StateKey] = Lane()
         self._wants = Wants(config.want_s)
         self._digests = Allowance(_DIGESTS_PER_S, _DIGESTS_BURST)
+        # Digests of which nothing is lacking, since so many members were forgotten: each comes again some eight times.
+        self._held: set[bytes] = set()
+        self._held_since = 0
         self._turn: list[NodeId] = []  # whose turn it is, the next one last
         self._urgent_at = self._tick_at = -math.inf
 
@@ -104,15 +108,29 @@ class Rumours:
 
     def heard(self, sender: NodeId, told: bytes, now: float) -> list[Effect]:
         """Ask for what a neighbour's digests name and this node lacks, unless somebody was just asked."""
-        told = told[: max(0, self._digests.left(sender, now)) * DIGEST_ENTRY_BYTES]
-        self._digests.spend(sender, len(told) // DIGEST_ENTRY_BYTES, now)
-        lacking = dict.fromkeys(chain.from_iterable(self._lacking(*digest) for digest in digests.read(told)))
-        asked = [handle for handle in lacking if self._wants.ask(handle, now)][:STATE_DIGESTS_MAX]
+        told = told[: DIGEST_ENTRY_BYTES * self._digests.take(sender, len(told) // DIGEST_ENTRY_BYTES, now)]
+        if self._held_since != self._roster.forgotten or len(self._held) > _HELD_MAX:
+            self._held.clear()
+            self._held_since = self._roster.forgotten
+        news = [digest for digest in digests.split(told) if digest not in self._held]
+        if not news:
+            return []
+        asked = [handle for handle in self._all_lacking(news) if self._wants.ask(handle, now)][:STATE_DIGESTS_MAX]
         return [Send(sender, StateWants(b"".join(asked)))] if asked else []
 
     def answered(self, state: VerifiedState) -> bool:
         """Whether this state was asked for since a neighbour's digest named it: then it is a rumour like others."""
         return self._wants.answered(handle_of(state.state.publisher, state.state.slot))
+
+    def _all_lacking(self, told: list[bytes]) -> Iterable[bytes]:
+        lacking: dict[bytes, None] = {}
+        for digest in told:
+            handles = self._lacking(*digests.read_one(digest))
+            if handles:
+                lacking.update(dict.fromkeys(handles))
+            else:
+                self._held.add(digest)
+        return lacking
 
     def _lacking(self, prefix: bytes, slot: int, version: Version) -> list[bytes]:
         if slot == REVOCATION:

@@ -50,6 +50,23 @@ TRACEBACK_CHARS_MAX: Final = 16_000
 # Durations are counted in ms; thirty days.
 DURATION_MS_MAX: Final = 30 * 24 * 3_600 * 1_000
 
+# --- programs -----------------------------------------------------------------------------------------------------
+
+# Linux takes arguments and variables of 128 KiB; a character has up to four bytes.
+ARGUMENT_CHARS_MAX: Final = 32 * KIB - 1
+ARGUMENTS_MAX: Final = 4096
+# 4096 bytes are the most that a system call takes, and 255 those of one name.
+PATH_CHARS_MAX: Final = KIB - 1
+PATH_PART_BYTES_MAX: Final = 255
+FILES_MAX: Final = 4096
+OUTPUT_PATTERNS_MAX: Final = 256
+# Streams, files and the names of files together; what is left of a unit's bytes is for their lengths.
+PROGRAM_OUTPUT_BYTES_MAX: Final = UNIT_BYTES_MAX - MIB
+WASM_PAGE_BYTES: Final = 64 * KIB
+WASM_MEMORY_BYTES_MAX: Final = 1 << 32
+WASM_CALLS_MAX: Final = 65_536
+WASM_PARAMETERS_MAX: Final = 64
+
 # --- members ------------------------------------------------------------------------------------------------------
 
 # A certificate of ours has about 450 bytes; foreign extensions may double it twice.

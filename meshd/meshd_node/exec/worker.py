@@ -16,7 +16,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from mmap import mmap
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import cloudpickle
 
@@ -28,6 +28,12 @@ from meshd_protocol.framing import FrameReader
 from meshd_protocol.limits import BATCH_BYTES, BATCH_UNITS_MAX, TRACEBACK_CHARS_MAX, UNIT_BYTES_MAX
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
+from meshd_protocol.programs import ProgramFailed
+
+# A function that is loaded: from a unit's payload to its value.
+Run: TypeAlias = Callable[[bytes], object]
+# What tells one runtime from another: how bytes that were shipped as a function become one.
+Load: TypeAlias = Callable[[bytes], Run]
 
 _READ_BYTES: Final = 256 * 1024
 # Results leave when so much time has passed since the last ones did. Below it, they leave with the next.
@@ -46,8 +52,9 @@ _MAP: Final = int(CallForm.MAP)
 class Worker:
     """Receives batches, runs them in order, sends results. The second thread exists once a batch had two units."""
 
-    def __init__(self, sock: socket.socket, progress: "memoryview[int]") -> None:
+    def __init__(self, sock: socket.socket, progress: "memoryview[int]", load: Load) -> None:
         self._sock = sock
+        self._load_data = load
         # The serial of the unit that runs, where the daemon reads it after a sudden death: 0 is none.
         self._progress = progress
         self._pid = os.getpid()
@@ -59,7 +66,7 @@ class Worker:
         self._waiting: deque[WorkUnit] = deque()
         self._results: deque[WorkResult] = deque()
         self._pickles: dict[int, bytes] = {}
-        self._functions: dict[int, Callable[..., Any]] = {}
+        self._functions: dict[int, Run] = {}
         self._began = 0.0  # of the unit that runs; 0.0 if none does
         self._sent_at = 0.0
         self._second: threading.Thread | None = None
@@ -98,18 +105,17 @@ class Worker:
 
     def _outcome(self, unit: WorkUnit) -> tuple[AttemptStatus, bytes, str]:
         try:
-            function = self._functions.get(unit.function) or self._load(unit.function)
-            value = values.encode(_call(function, unit.payload))
+            run = self._functions.get(unit.function) or self._load(unit.function)
+            value = values.encode(run(unit.payload))
             if len(value) > UNIT_BYTES_MAX:
                 raise ValueRefused(f"a result of {len(value)} bytes, {UNIT_BYTES_MAX} may travel: write it to a file")
         except BaseException as error:  # SystemExit and KeyboardInterrupt, too, end the unit alone
             return AttemptStatus.RAISED, _encoded(error), _text(error)
         return AttemptStatus.RETURNED, value, ""
 
-    def _load(self, number: int) -> Callable[..., Any]:
-        function: Callable[..., Any] = _unpickled(self._pickles[number], "function")
-        self._functions[number] = function
-        return function
+    def _load(self, number: int) -> Run:
+        run = self._functions[number] = self._load_data(self._pickles[number])
+        return run
 
     # --- the socket -------------------------------------------------------------------------------------------
 
@@ -199,14 +205,19 @@ class Worker:
 
 
 def main(sock: int, progress: int, kind: type[Worker] = Worker) -> None:
-    """Serve on an inherited socket; `progress` is a descriptor of 8 bytes that the daemon reads, too."""
+    """Run pickled functions."""
     random.seed()
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
+    serve(sock, progress, load_pickled, kind)
+
+
+def serve(sock: int, progress: int, load: Load, kind: type[Worker] = Worker) -> None:
+    """Serve one runtime on an inherited socket; `progress` is a descriptor of 8 bytes that the daemon reads, too."""
     connection = socket.socket(fileno=sock)
     with mmap(progress, PROGRESS_BYTES) as shared, memoryview(shared).cast("Q") as serial:
         os.close(progress)
-        kind(connection, serial).run()
+        kind(connection, serial, load).run()
 
 
 def preload() -> None:
@@ -214,15 +225,21 @@ def preload() -> None:
     cloudpickle.dumps(io.BytesIO)
 
 
-def _call(function: Callable[..., Any], payload: bytes) -> object:
-    arguments = _unpickled(memoryview(payload)[1:], "arguments")
-    form = payload[0]
-    if form == _CALL:
-        positional, named = arguments
-        return function(*positional, **named)
-    if form == _MAP:
-        return [function(*positional) for positional in arguments]
-    raise ValueRefused(f"a payload of form {form}, which this release does not know: update this node")
+def load_pickled(data: bytes) -> Run:
+    """Python's runtime: a function is a pickle, and so are its arguments."""
+    function: Callable[..., Any] = _unpickled(data, "function")
+
+    def run(payload: bytes) -> object:
+        arguments = _unpickled(memoryview(payload)[1:], "arguments")
+        form = payload[0]
+        if form == _CALL:
+            positional, named = arguments
+            return function(*positional, **named)
+        if form == _MAP:
+            return [function(*positional) for positional in arguments]
+        raise ValueRefused(f"a payload of form {form}, which this release does not know: update this node")
+
+    return run
 
 
 def _unpickled(data: bytes | memoryview, what: str) -> Any:
@@ -245,6 +262,8 @@ def _encoded(error: BaseException) -> bytes:
 
 def _text(error: BaseException) -> str:
     """The traceback from the submitter's own code on, its end if it is too long: there is the error itself."""
+    if isinstance(error, ProgramFailed):
+        return ""  # its text says what its program did: our frames would say nothing more
     ours = error.__traceback__
     theirs = ours.tb_next.tb_next if ours is not None and ours.tb_next is not None else None
     try:

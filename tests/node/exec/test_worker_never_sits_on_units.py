@@ -4,7 +4,7 @@ import pickle
 import socket
 import threading
 
-from meshd_node.exec.worker import Worker
+from meshd_node.exec.worker import Worker, load_pickled
 from meshd_protocol.calls import CallForm
 from meshd_protocol.framing import FrameReader
 from meshd_protocol.messages.worker import WORKER, Ready, UnitsRun, WorkUnit
@@ -16,7 +16,7 @@ def test_a_unit_that_the_second_thread_received_last_is_run_though_nothing_more_
     ours, theirs = socket.socketpair()
     with ours, theirs, memoryview(bytearray(8)).cast("Q") as progress:
         ours.settimeout(10)
-        worker = Worker(theirs, progress)
+        worker = Worker(theirs, progress, load_pickled)
         worker._pickles[0] = pickle.dumps(abs)
         payload = bytes([CallForm.CALL]) + pickle.dumps(((-7,), {}))
         worker._waiting.append(WorkUnit(1, 0, payload))

@@ -17,3 +17,9 @@ class ConfigError(MeshdError):
     """A setting that can not be used; the text names its place."""
 
     exit_code = 78
+
+
+class CageError(MeshdError):
+    """A cage that can not be made here; the text says what it wants."""
+
+    exit_code = 69

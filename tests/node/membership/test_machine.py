@@ -136,6 +136,21 @@ def test_a_split_mesh_becomes_one_again_by_itself(new_world, seed: int, refresh_
     assert world.run_until(world.agrees, 30.0) <= 30.0, f"repeat with seed={seed}"
 
 
+def test_what_clears_a_suspect_and_is_found_by_one_is_told_to_all(new_world, members_kit) -> None:
+    """It was refuted on the other side of a split: those on this side suspect it on, and would bury it once more."""
+    world = new_world()
+    world.start_many(8)
+    accused, held = world.host(5).node, world.host(5).version
+    world.split(lambda node: node == accused)
+    world.run_until(lambda: all(world.state(index, 5) is MemberState.SUSPECT for index in (1, 2, 3, 4)), 10.0)
+    newer = Version(held.epoch, held.sequence + 1)
+
+    world.tell(0, 1, [members_kit.verified(accused, newer, members_kit.offer())])
+    world.run(1.0)
+
+    assert {world.host(index).machine.member(accused).version for index in (1, 2, 3, 4)} == {newer}
+
+
 def test_a_node_that_was_cut_off_alone_comes_back(new_world, members_kit) -> None:
     world = new_world()
     world.start_many(10)

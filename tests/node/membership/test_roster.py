@@ -71,7 +71,7 @@ def test_a_refresh_is_not_urgent_and_says_nothing_new(make) -> None:
 
     news = say(roster, make, 1, Version(1, 3), make.offer(), now=60.0)
 
-    assert (news.urgent, news.newest, news.revived, news.effects) == (False, True, False, [])
+    assert (news.urgent, news.newest, news.cleared, news.effects) == (False, True, False, [])
 
 
 def test_a_version_that_comes_before_its_time_is_urgent(make) -> None:
@@ -95,7 +95,7 @@ def test_a_death_covers_a_version_and_any_newer_one_revives(make) -> None:
     assert states_of(roster.bury(node, Version(1, 2), 2.0)) == [MemberState.DEAD]
     assert (list(roster.living()), list(roster.dead())) == ([], [node])
     news = say(roster, make, 1, Version(1, 3), make.offer(), now=3.0)
-    assert (news.revived, states_of(news.effects)) == (True, [MemberState.ALIVE])
+    assert (news.cleared, states_of(news.effects)) == (True, [MemberState.ALIVE])
     assert (list(roster.living()), list(roster.dead())) == ([node], [])
 
 
@@ -103,7 +103,7 @@ def test_a_slot_that_is_newer_than_its_own_but_not_than_the_death_revives_nobody
     roster = roster_of(make, 1)
     roster.bury(make.node_of(1), Version(1, 9), 1.0)
 
-    assert not say(roster, make, 1, Version(1, 8), make.offer(cpu_milli=5)).revived
+    assert not say(roster, make, 1, Version(1, 8), make.offer(cpu_milli=5)).cleared
     assert roster.get(make.node_of(1)).state is MemberState.DEAD
 
 

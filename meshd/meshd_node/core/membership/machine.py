@@ -175,8 +175,8 @@ class Membership:
             self._rumours.refuted(accepted.entry.node)
             effects += self._detector.refuted(accepted.entry, now)
         # What repair found was a rumour once, and would be one again at everybody who finds it. But that somebody lives
-        # who was held for dead is news to all of this half of a mesh that was split.
-        if asked or not news.answer or accepted.revived:
+        # who was doubted, or held for dead, is news to all of this half of a mesh that was split.
+        if asked or not news.answer or accepted.cleared:
             self._rumours.state(state, urgent=accepted.urgent, teller=news.sender)
         return effects, asked
 

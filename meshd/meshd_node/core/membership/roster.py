@@ -19,6 +19,8 @@ from meshd_protocol.records import Slot, Version
 # Leases are looked at ten times while one lasts: that is how exactly they end.
 _SWEEPS_PER_LEASE: Final = 10
 
+_DOUBTED: Final = frozenset({MemberState.SUSPECT, MemberState.DEAD})
+
 # Refreshes come after 0.9 to 1.1 of their time, and travel for some seconds.
 _EARLY: Final = 0.75
 
@@ -27,14 +29,14 @@ class News(Struct, frozen=True, gc=False):
     """What an accepted state changed.
 
     `urgent`: it is a join, a restart, a refutation, another phase, other addresses: anything but a refresh. `newest`:
-    no slot of its publisher had a version as new, so it refutes whatever was said of it. `revived`: its publisher had
-    been held for dead.
+    no slot of its publisher had a version as new, so it refutes whatever was said of it. `cleared`: its publisher had
+    been doubted, or held for dead, and is not any more.
     """
 
     entry: Entry
     urgent: bool
     newest: bool
-    revived: bool
+    cleared: bool
     effects: list[Effect]
 
 
@@ -127,9 +129,9 @@ class Roster:
         if version > entry.marked:
             entry.mark = MemberState.ALIVE
         urgent = early or state.state.slot is Slot.CORE or held is None or restarted or entry.state is not before
-        revived = before is MemberState.DEAD and entry.living
+        cleared = before in _DOUBTED and entry.living and entry.mark is MemberState.ALIVE
         effects = self._settle(entry, before, living, now, changed=changed)
-        return News(entry, urgent, version > newest, revived, effects)
+        return News(entry, urgent, version > newest, cleared, effects)
 
     def _admit(self, state: VerifiedState, now: float, heard_at: float) -> News | None:
         if state.state.slot is not Slot.CORE or not self._make_room():

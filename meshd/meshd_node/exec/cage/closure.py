@@ -1,4 +1,4 @@
-"""What of the host an interpreter needs to see: nothing of anybody's home, no key, no socket, no other software's data."""
+"""What of the host an interpreter needs to see: nobody's home, no key, no socket, no data of other software."""
 
 import os
 import site

@@ -16,7 +16,7 @@ _UIDS: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds that hold in a cage. Each process has those of `memory_bytes`, `open_files` and `file_bytes` for itself."""
+    """Bounds that hold in a cage; each process has `memory_bytes`, `open_files` and `file_bytes` for itself."""
 
     # Address space of each process (RLIMIT_AS). 0 is no bound, for where a cgroup bounds memory: runtimes that reserve
     # much and touch little (wasm, CUDA) can not live with this one.

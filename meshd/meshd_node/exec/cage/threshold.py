@@ -1,0 +1,109 @@
+"""The last steps into a cage, the same for every maker: limits, user, no way back, Landlock, the filter of syscalls.
+
+Whoever forked the cage's first process takes them in it (`cross`). A maker that is another program, and starts ours
+inside, has them taken by this one's `main`, which then becomes the cage's program: an interpreter's start more, 10 ms.
+"""
+
+import ctypes
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from meshd_node.exec.cage import landlock, seccomp
+from meshd_node.exec.cage.spec import Limits
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_BEGIN: Final = "import sys; sys.path.insert(0, {!r}); from meshd_node.exec.cage.threshold import main; main()"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """What holds from here on."""
+
+    limits: Limits
+    # The user to become; None is to stay the one that this is.
+    uid: int | None
+    # What Landlock leaves open, with all that is beneath.
+    readable: tuple[str, ...]
+    writable: tuple[str, ...]
+    # Whether network, files and IPC are the cage's own.
+    namespaced: bool
+
+    def cross(self) -> None:
+        """Take the steps in this process; `OSError` if one fails. It must be single-threaded."""
+        self._lower_limits()
+        if self.uid is not None:
+            _give_up_root(self.uid)
+        # Becoming another user clears the wish to die with the parent.
+        _control_process(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _control_process(_PR_SET_NO_NEW_PRIVS, 1)
+        os.umask(0o077)
+        landlock.restrict(self.readable, self.writable)
+        seccomp.restrict(namespaced=self.namespaced)
+
+    def _lower_limits(self) -> None:
+        limits = self.limits
+        bounds = [
+            (resource.RLIMIT_CORE, 0),  # a core file would hold the submitter's data
+            (resource.RLIMIT_NPROC, limits.pids),
+            (resource.RLIMIT_NOFILE, limits.open_files),
+            (resource.RLIMIT_FSIZE, limits.file_bytes),
+        ]
+        if limits.memory_bytes:
+            bounds.append((resource.RLIMIT_AS, limits.memory_bytes))
+        for limit, bound in bounds:
+            _, hard = resource.getrlimit(limit)
+            held = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+            resource.setrlimit(limit, (held, held))
+
+
+def command(threshold: Threshold, argv: Sequence[str]) -> list[str]:
+    """The command that crosses a threshold and becomes `argv`, for this interpreter, seen inside where it is here."""
+    packages = str(Path(__file__).resolve().parents[3])
+    return [sys.executable, "-I", "-S", "-c", _BEGIN.format(packages), json.dumps(asdict(threshold)), *argv]
+
+
+def main() -> NoReturn:
+    """Begin: a threshold in JSON, and the command to become."""
+    _, described, *argv = sys.argv
+    try:
+        _threshold(json.loads(described)).cross()
+        os.execve(argv[0], argv, os.environ)  # noqa: S606  # no shell is wanted
+    except OSError as error:
+        sys.exit(f"cage: {error}")
+
+
+def _threshold(fields: dict[str, object]) -> Threshold:
+    limits, uid, readable, writable = (fields[name] for name in ("limits", "uid", "readable", "writable"))
+    assert isinstance(limits, dict)
+    assert uid is None or isinstance(uid, int)
+    assert isinstance(readable, list)
+    assert isinstance(writable, list)
+    return Threshold(Limits(**limits), uid, tuple(readable), tuple(writable), bool(fields["namespaced"]))
+
+
+def _give_up_root(uid: int) -> None:
+    """Become another user; what root could do goes with that, and first what anybody could come to do again."""
+    capability = 0
+    while _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    if ctypes.get_errno() != errno.EINVAL:  # the first number that is no capability
+        raise OSError(ctypes.get_errno(), "capabilities can not be given up")
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def _control_process(option: int, value: int) -> None:
+    if _LIBC.prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")

@@ -124,7 +124,7 @@ class Node:
         self.signal(signal.SIGKILL).ended()
 
     def processes(self) -> list[psutil.Process]:
-        """The daemon's processes that live now: itself, its zygote, workers. All are remembered for the last check."""
+        """The daemon's processes that live now: itself, its warden, cages. All are remembered for the last check."""
         assert self.process is not None, "the node was started"
         try:
             daemon = psutil.Process(self.pid)
@@ -134,13 +134,19 @@ class Node:
         self.known.update({process.pid: process for process in found})
         return found
 
-    def zygote(self) -> psutil.Process:
-        """The process that makes its workers."""
-        return next(each for each in self.processes() if _parent(each) == self.pid)
+    def warden(self) -> psutil.Process:
+        """The process that makes its cages."""
+        return next(each for each in self.processes() if _runs(each, "meshd_node.exec.warden"))
+
+    def zygotes(self) -> list[psutil.Process]:
+        """The first processes of its cages, blank ones among them."""
+        cages = [each for each in self.processes() if _runs(each, "meshd_node.exec.zygote")]
+        return [each for each in cages if _parent(each) not in {other.pid for other in cages}]
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that live now: the zygote's children."""
-        return [each for each in self.processes() if each.pid != self.pid and _parent(each) not in (self.pid, 0)]
+        """The workers that live now: the zygotes' children."""
+        zygotes = {each.pid for each in self.zygotes()}
+        return [each for each in self.processes() if _parent(each) in zygotes]
 
     def left_over(self) -> list[str]:
         """Processes of this node that still live."""
@@ -287,7 +293,7 @@ class Lab:
         left = []
         try:
             code = node.process.wait(PATIENCE_S)
-            if code == 0 and not node.was_killed:  # a daemon that dies while its zygote loads leaves an empty folder
+            if code == 0 and not node.was_killed:
                 left += [f"{node.name} left {path}" for path in (node.socket, *node.scratch.iterdir()) if path.exists()]
         except subprocess.TimeoutExpired:
             left.append(f"{node.name} did not end within {PATIENCE_S} s")
@@ -316,6 +322,15 @@ def _parent(process: psutil.Process) -> int:
         return int(process.ppid())
     except psutil.NoSuchProcess:
         return 0
+
+
+def _runs(process: psutil.Process, module: str) -> bool:
+    """Whether it is an interpreter of this module, or was forked from one; not a program that was told to start one."""
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return command[1:4] == ["-P", "-m", module]
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -87,7 +87,7 @@ def test_a_node_that_is_told_to_stop_finishes_what_runs_and_hands_back_what_wait
         waiting = [mesh.submit(place, 0.0) for _ in range(20)]
         leaver.processes()
         if asked is signal.SIGINT:
-            os.killpg(leaver.pid, asked)  # Ctrl-C in a terminal reaches the zygote, too
+            os.killpg(leaver.pid, asked)  # Ctrl-C in a terminal reaches the warden, too
         else:
             leaver.signal(asked)
         until(lambda: leaver.status()["state"] == "draining")
@@ -95,8 +95,8 @@ def test_a_node_that_is_told_to_stop_finishes_what_runs_and_hands_back_what_wait
             local.submit(pow, 2, 10).result(20)
         (folder / "go").touch()
 
-        assert {Path(future.result(20)).parts[-3] for future in running} == {"scratch-n1", "scratch-n2"}
-        assert {Path(future.result(20)).parts[-3] for future in waiting} == {"scratch-n2"}
+        assert {Path(future.result(20)).parts[-4] for future in running} == {"scratch-n1", "scratch-n2"}
+        assert {Path(future.result(20)).parts[-4] for future in waiting} == {"scratch-n2"}
     assert leaver.ended() == 0
     assert not leaver.socket.exists()
     assert not list(leaver.scratch.iterdir())
@@ -152,13 +152,14 @@ def test_a_killed_daemon_leaves_no_worker_and_starts_again_over_its_socket(lab, 
         assert mesh.submit(pow, 2, 10).result(20) == 1024
 
 
-def test_a_zygote_that_is_killed_is_replaced_and_its_units_run_again(lab, until, lives) -> None:
+@pytest.mark.parametrize("victim", ["warden", "zygote"])
+def test_what_makes_workers_is_replaced_when_it_is_killed_and_its_units_run_again(lab, until, lives, victim) -> None:
     (node,) = lab.found(1)
     with node.mesh() as mesh:
         future = mesh.submit(wait_for, str(lab.open_folder / "began"), str(lab.open_folder / "go"))
         until((lab.open_folder / "began").exists)
         (worker,) = node.workers()
-        node.zygote().kill()
+        (node.warden() if victim == "warden" else worker.parent()).kill()
         until(lambda: not lives(worker))
         (lab.open_folder / "go").touch()
 

@@ -36,7 +36,7 @@ def test_work_reaches_nodes_that_its_submitter_has_no_session_with(sparse) -> No
     _until(lambda: sparse.can_use() <= 2)
     with sparse.mesh() as mesh:
         places = set(mesh.map(lambda _: (time.sleep(0.2), os.getcwd())[1], range(60)))
-    assert len({Path(place).parts[-3] for place in places}) == LENDERS
+    assert len({Path(place).parts[-4] for place in places}) == LENDERS
 
     # Nothing is left to do: the sessions that were asked for end, those of the ring stay.
     _until(lambda: sparse.can_use() <= 2)

@@ -45,7 +45,7 @@ def test_all_work_of_a_node_that_lends_nothing_runs_on_others(standing) -> None:
     with standing[0].mesh() as mesh:
         places = set(mesh.map(lambda _: (time.sleep(0.02), os.getcwd())[1], range(40)))
 
-    assert {Path(place).parts[-3] for place in places} == {"scratch-n1", "scratch-n2"}
+    assert {Path(place).parts[-4] for place in places} == {"scratch-n1", "scratch-n2"}
 
 
 def test_a_unit_raises_its_own_type_with_the_remote_traceback(standing) -> None:

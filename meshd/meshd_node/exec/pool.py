@@ -1,9 +1,9 @@
 """The pool: the daemon's side of its workers. Everything that a worker sends is a submitter's word, and is checked."""
 
 import fcntl
+import math
 import mmap
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -13,16 +13,26 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 import trio
 
 from meshd_node.core.submitter import Submitter
-from meshd_node.exec import control
-from meshd_node.exec.control import PROGRESS_BYTES, Verb, Word
-from meshd_node.exec.isolation import choose
+from meshd_node.exec.control import (
+    NEWS,
+    PROGRESS_BYTES,
+    Bounds,
+    Ended,
+    Keep,
+    Kill,
+    News,
+    Order,
+    Proved,
+    Start,
+    Wire,
+    describe,
+)
 from meshd_node.frame_socket import Batch, FrameSocket
 from meshd_node.log import log
 from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
@@ -30,30 +40,24 @@ from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
+from meshd_protocol.records import CageLevel, Runtime
 
 # Functions that one worker has: more than the units that can wait in it, so that none of theirs is forgotten.
 _FUNCTIONS_KEPT: Final = 4 * BATCH_UNITS_MAX
 _PROGRESS: Final = struct.Struct("Q")
-# A zygote that dies is replaced, later each time it dies soon.
+# A warden that dies is replaced, later each time it dies soon.
 _RESTART_MIN_S: Final = 0.1
 _RESTART_MAX_S: Final = 30.0
 _STABLE_S: Final = 60.0
 _END_S: Final = 2.0
-# A worker's socket ends some ms before the zygote tells of its death.
+# A worker's socket ends some ms before its zygote tells of its death.
 _DEATH_KNOWN_S: Final = 0.5
-# The zygote's socket holds some hundred words; when it is full, it empties in ms.
+# The warden's socket holds some hundred words; when it is full, it empties in ms.
 _FULL_S: Final = 0.01
 # What a worker may say of a unit; the other ends are seen from outside.
 _WORKERS_ENDS: Final = frozenset({AttemptStatus.RETURNED, AttemptStatus.RAISED, AttemptStatus.HANDED_BACK})
-# Nothing of the daemon's environment reaches a worker. One thread for BLAS: a slot is one CPU.
-_ENVIRONMENT: Final = {
-    "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+# All that the warden has of the daemon's environment: cages have less.
+_ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 class Crew(Protocol):
@@ -92,15 +96,26 @@ class _Worker:
 
 
 class WorkerPool:
-    """Starts workers through the zygote, feeds them, and ends them."""
+    """Has workers started and ended by the warden, and feeds them."""
 
-    def __init__(self, crew: Crew, function_data: Callable[[Digest], bytes], *, worker_module: str) -> None:
+    def __init__(
+        self,
+        crew: Crew,
+        function_data: Callable[[Digest], bytes],
+        *,
+        worker_module: str,
+        blank: int = 1,
+        on_proved: Callable[[Proved], None] = lambda _: None,
+    ) -> None:
+        """`blank` cages wait for tenants to come. `on_proved` is told what keeps work apart, when that is known."""
         self._crew = crew
         self._function_data = function_data
         self._worker_module = worker_module
-        self._isolation = choose()
+        self._blank = blank
+        self._on_proved = on_proved
+        self._proved: Proved | None = None
         self._workers: dict[int, _Worker] = {}
-        self._zygote: socket.socket | None = None
+        self._warden: Wire[News] | None = None
         self._there = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._scratch = Path()
@@ -108,7 +123,7 @@ class WorkerPool:
     @property
     def isolation(self) -> str:
         """What keeps work apart from this daemon, in words for its operator."""
-        return self._isolation.text
+        return described(self._proved)
 
     # --- effects of the executor's machine --------------------------------------------------------------------
 
@@ -117,11 +132,11 @@ class WorkerPool:
         assert self._nursery is not None, "workers are started while the pool runs"
         log.debug("worker_starts", worker=number, uid=submitter.uid)
         try:
-            self._make(number, self._nursery)
+            self._make(number, submitter, self._nursery)
         except OSError as error:  # out of descriptors
             self._nursery.start_soon(self._not_made, number, str(error))
 
-    def _make(self, number: int, nursery: trio.Nursery) -> None:
+    def _make(self, number: int, submitter: Submitter, nursery: trio.Nursery) -> None:
         with ExitStack() as stack:
             descriptor = _progress_memory()
             stack.callback(os.close, descriptor)
@@ -130,7 +145,9 @@ class WorkerPool:
             stack.callback(theirs.close)
             worker = self._workers[number] = _Worker(FrameSocket(ours, WORKER), progress)
             nursery.start_soon(self._serve, number, worker)
-            self._ask(Word(Verb.FORK, number), (theirs.fileno(), descriptor))
+            self._ask(
+                Start(number, _tenant(submitter), Runtime.PYTHON, "", Bounds(), []), (theirs.fileno(), descriptor)
+            )
 
     def run_units(
         self, number: int, job: JobId, serials: list[int], functions: list[Digest], payloads: list[bytes]
@@ -157,73 +174,79 @@ class WorkerPool:
         if worker is not None:
             log.debug("worker_ended_here", worker=number, reason=reason)
             worker.reading.cancel()
-            self._ask(Word(Verb.KILL, number))
+            self._ask(Kill(number))
 
     # --- life -------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep a zygote until cancelled; then end every worker and remove what they wrote."""
+        """Keep a warden until cancelled; then end every worker and remove what they wrote."""
         with tempfile.TemporaryDirectory(prefix="meshd-work-", ignore_cleanup_errors=True) as scratch:
-            # Workers of another user pass through it to their own folders, and see none but theirs.
+            # Cages of another user pass through it to their own folders, and see none but theirs.
             self._scratch = Path(scratch)
             self._scratch.chmod(0o711)
             async with trio.open_nursery() as self._nursery:
-                await self._keep_zygote(task_status)
+                await self._keep_warden(task_status)
 
-    async def _keep_zygote(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _keep_warden(self, task_status: trio.TaskStatus[None]) -> None:
         delay = _RESTART_MIN_S
         while True:
             began = trio.current_time()
-            ended = await self._run_zygote(task_status)
+            ended = await self._run_warden(task_status)
             task_status = trio.TASK_STATUS_IGNORED
-            log.error("zygote_ended", code=ended, again_in_s=delay)
+            log.error("warden_ended", code=ended, again_in_s=delay)
             self._lose_all()
             delay = _RESTART_MIN_S if trio.current_time() - began > _STABLE_S else min(2 * delay, _RESTART_MAX_S)
             await trio.sleep(delay)
 
-    async def _run_zygote(self, task_status: trio.TaskStatus[None]) -> int | None:
-        ours, process = self._spawn()
-        self._zygote = ours
+    async def _run_warden(self, task_status: trio.TaskStatus[None]) -> int | None:
+        warden, process = self._spawn()
+        self._warden = warden
         self._there.set()
         try:
+            self._ask(Keep(self._blank))
             task_status.started()
-            await self._hear(ours)
+            await self._hear(warden)
         finally:
-            self._zygote = None
+            self._warden = None
             self._there = trio.Event()
-            ours.close()
+            warden.close()
             _end(process)
         return process.returncode
 
-    def _spawn(self) -> tuple[socket.socket, "subprocess.Popen[bytes]"]:
-        """Start a zygote. In the main thread: it dies with the thread that started it."""
+    def _spawn(self) -> tuple[Wire[News], "subprocess.Popen[bytes]"]:
+        """Start a warden, which hangs up when it ends and ends when it is hung up on."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own_users = "1" if self._isolation.own_users else "0"
-        arguments = (str(os.getpid()), str(theirs.fileno()), own_users, str(self._scratch), self._worker_module)
+        arguments = (str(theirs.fileno()), str(self._scratch), self._worker_module)
         with theirs:
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
-                [sys.executable, "-P", "-m", "meshd_node.exec.zygote", *arguments],
+                [sys.executable, "-P", "-m", "meshd_node.exec.warden", *arguments],
                 env=_ENVIRONMENT,
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 cwd="/",
             )
-        ours.setblocking(False)
-        return ours, process
+        return Wire(ours, NEWS), process
 
-    async def _hear(self, zygote: socket.socket) -> None:
+    async def _hear(self, warden: Wire[News]) -> None:
         while True:
-            await trio.lowlevel.wait_readable(zygote)
+            await trio.lowlevel.wait_readable(warden)
             try:
-                received = control.receive(zygote)
+                received = warden.receive()
             except BlockingIOError:
                 continue
             except OSError:
                 return
             if received is None:
                 return
-            word, _ = received
-            self._ended(word.number, control.describe(word.value))
+            match received.word:
+                case Ended(number, status, reason):
+                    self._ended(number, reason or describe(status))
+                case Proved() as proved:
+                    self._proved = proved
+                    self._on_proved(proved)
+                case _:
+                    assert_never(received.word)
 
     # --- one worker -------------------------------------------------------------------------------------------
 
@@ -231,8 +254,9 @@ class WorkerPool:
         try:
             with worker.reading:
                 await worker.wire.run(lambda batch: self._received(number, worker, batch))
-                # Of one that died the zygote tells at once; one that lives on has hung up on us.
-                await trio.sleep(_DEATH_KNOWN_S)
+                # Of one that died the warden tells at once, of one that was never made some day; one that lives on has
+                # hung up on us.
+                await trio.sleep(_DEATH_KNOWN_S if worker.ready else math.inf)
                 self._break_with(number, worker, "it closed the socket")
         except RemoteProtocolError as error:
             self._break_with(number, worker, str(error))
@@ -242,7 +266,7 @@ class WorkerPool:
     def _break_with(self, number: int, worker: _Worker, fault: str) -> None:
         worker.fault = f"the unit's code broke into the worker's own socket: {fault}"
         log.warning("worker_lied", worker=number, reason=fault)
-        self._ask(Word(Verb.KILL, number))
+        self._ask(Kill(number))
 
     def _received(self, number: int, worker: _Worker, batch: Batch) -> None:
         results: list[WorkResult] = []
@@ -264,24 +288,13 @@ class WorkerPool:
             self._crew.worker_ran(number, results)
 
     def _ended(self, number: int, reason: str) -> None:
-        """The zygote says that a worker is gone. What it still sent is in its socket, and counts."""
+        """The warden says that a worker is gone. What it still sent is in its socket, and counts."""
         worker = self._workers.get(number)
         if worker is not None:
             self._take_the_rest(number, worker)
         if self._workers.pop(number, None) is not None and worker is not None:
             worker.reading.cancel()
             self._crew.worker_ended(number, worker.running(), worker.fault or reason)
-        self._clear(self._scratch / str(number))
-
-    def _clear(self, home: Path) -> None:
-        """Remove a worker's folder; what its units left in there may be much, and takes a thread."""
-        try:
-            home.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError:
-            assert self._nursery is not None, "workers end while the pool runs"
-            self._nursery.start_soon(partial(trio.to_thread.run_sync, shutil.rmtree, home, True))
 
     def _take_the_rest(self, number: int, worker: _Worker) -> None:
         try:
@@ -306,22 +319,22 @@ class WorkerPool:
         known[job, digest] = number
         return number
 
-    def _ask(self, word: Word, descriptors: tuple[int, ...] = ()) -> None:
-        """Ask the zygote. A fork that can not be asked for has failed; a kill is owed until its socket takes it."""
+    def _ask(self, order: Order, descriptors: tuple[int, ...] = ()) -> None:
+        """Ask the warden. A start that can not be asked for has failed; all else is owed until its socket takes it."""
         assert self._nursery is not None, "workers live while the pool runs"
         try:
-            if self._zygote is None:
+            if self._warden is None:
                 raise ConnectionError("the process that makes workers is being restarted")
-            control.send(self._zygote, word, descriptors)
+            self._warden.send(order, descriptors, wait=False)
         except OSError as error:
-            if word.verb is Verb.FORK:
-                self._nursery.start_soon(self._lose, word.number, str(error))
+            if isinstance(order, Start):
+                self._nursery.start_soon(self._lose, order.number, str(error))
             elif isinstance(error, BlockingIOError):
-                self._nursery.start_soon(self._ask_again, word)
+                self._nursery.start_soon(self._ask_again, order)
 
-    async def _ask_again(self, word: Word) -> None:
+    async def _ask_again(self, order: Order) -> None:
         await trio.sleep(_FULL_S)
-        self._ask(word)
+        self._ask(order)
 
     async def _lose(self, number: int, reason: str) -> None:
         """Tell that a worker could not be asked for, once it makes sense to ask for another."""
@@ -335,8 +348,21 @@ class WorkerPool:
         self._crew.worker_ended(number, None, reason)
 
 
+def described(proved: Proved | None) -> str:
+    """What keeps work apart, in words for an operator."""
+    if proved is None:
+        return "not known to be caged yet"
+    if proved.level is CageLevel.NONE:
+        return "not caged: processes with limits"
+    return f"caged ({proved.level.name.lower().replace('_', '-')}, by {proved.maker})"
+
+
+def _tenant(submitter: Submitter) -> bytes:
+    return submitter.node + submitter.uid.to_bytes(4)
+
+
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """The zygote ends when its socket does, and its workers with it; what hangs is killed."""
+    """The warden ends when its socket does, and its cages with it; what hangs is killed."""
     try:
         process.wait(_END_S)
     except subprocess.TimeoutExpired:

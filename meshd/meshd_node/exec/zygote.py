@@ -1,124 +1,136 @@
-"""The zygote: a process with one thread that has loaded what workers need, and forks them in 2 ms.
+"""The zygote: the first process of a cage. It has one thread, has loaded what workers need, and forks them in 2 ms.
 
-It runs nobody's code and unpickles nothing. When the daemon ends, however it ends, the zygote ends what its workers
-left running, their folders, and itself; should it be killed, its workers die with it.
+It runs nobody's code and unpickles nothing. When the warden ends, however it ends, the zygote ends its workers, what
+they left running, and itself; should it be killed, its workers die with it.
 """
 
-import ctypes
 import gc
 import importlib
 import os
+import resource
 import select
-import shutil
 import signal
 import socket
 import sys
-import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
-from meshd_node.exec import control, worker
-from meshd_node.exec.control import Verb, Word
-from meshd_node.exec.isolation import give_up_rights, user_of
+from meshd_node.exec import offspring
+from meshd_node.exec.control import CAGE_ORDERS, CageOrder, Ended, Fork, Kill, Ready, Received, Wire, close_all
+from meshd_protocol.records import Runtime
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_CHILD_SUBREAPER: Final = 36
+# Loaded by a worker itself, after the fork: most cages never need them.
+_LATE: Final = {
+    Runtime.COMMAND: "meshd_node.exec.runtimes.command",
+    Runtime.WASM: "meshd_node.exec.runtimes.wasm",
+}
 # Killed processes are gone in ms; one that the kernel holds is left to it.
 _END_S: Final = 1.0
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_RM: Final = "/bin/rm"
+
+# Serves on two descriptors, of the worker's socket and its progress, until the daemon hangs up.
+WorkerMain: TypeAlias = Callable[[int, int], None]
 
 
 class Zygote:
     """Forks workers on request, ends them on request, and tells how each ended."""
 
-    def __init__(self, daemon: int, pool: socket.socket, own_users: bool, scratch: str, worker_module: str) -> None:
-        self._daemon = daemon
-        self._pool = pool
-        self._own_users = own_users
+    def __init__(self, warden: Wire[CageOrder], scratch: str, python_worker: str) -> None:
+        self._warden = warden
         self._scratch = scratch
-        self._worker_main = importlib.import_module(worker_module).main
+        self._python_main = _main_of(python_worker)
         self._numbers: dict[int, int] = {}
         self._pids: dict[int, int] = {}
+        self._helpers: set[int] = set()
 
     def run(self) -> None:
-        """Serve until the daemon hangs up or dies; then end all that came of it."""
+        """Serve until the warden hangs up; then end all that came of it."""
         try:
             self._serve()
         finally:
-            self._end_all()
+            signal.set_wakeup_fd(-1)
+            offspring.end_all(_END_S)
 
     def _serve(self) -> None:
         woken, wake = socket.socketpair()
         for end in (woken, wake):
             end.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        for wakes in (signal.SIGCHLD, signal.SIGUSR1):
-            signal.signal(wakes, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
         poll.register(woken, select.POLLIN)
-        poll.register(self._pool, select.POLLIN)
+        poll.register(self._warden, select.POLLIN)
+        self._warden.send(Ready())
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == woken.fileno():
                     _empty(woken)
                     self._reap()
-                    if os.getppid() != self._daemon:
-                        return
                 elif not self._obey():
                     return
 
     def _obey(self) -> bool:
         try:
-            received = control.receive(self._pool)
+            received = self._warden.receive()
+        except BlockingIOError:
+            return True
         except ConnectionError:
             return False
         if received is None:
             return False
-        word, descriptors = received
-        if word.verb is Verb.FORK:
-            self._fork(word.number, descriptors)
-            for descriptor in descriptors:
-                os.close(descriptor)
-        elif word.verb is Verb.KILL and word.number in self._pids:
-            _kill(self._pids[word.number])
+        match received:
+            case Received(Fork() as fork, descriptors):
+                self._fork(fork, descriptors)
+                close_all(descriptors)
+            case Received(Kill(number)):
+                if number in self._pids:
+                    offspring.kill(self._pids[number])
         return True
 
-    def _fork(self, number: int, descriptors: list[int]) -> None:
+    def _fork(self, fork: Fork, descriptors: list[int]) -> None:
         try:
             pid = os.fork()
-        except OSError:
-            self._tell_end(number, -1)
+        except OSError as error:
+            self._tell(Ended(fork.number, -1, f"the worker could not be made: {error.strerror}"))
             return
         if pid == 0:
-            self._become_worker(number, *descriptors)
-        self._numbers[pid] = number
-        self._pids[number] = pid
+            self._become_worker(fork, descriptors)
+        self._numbers[pid] = fork.number
+        self._pids[fork.number] = pid
 
-    def _become_worker(self, number: int, sock: int, progress: int) -> NoReturn:
+    def _become_worker(self, fork: Fork, descriptors: list[int]) -> NoReturn:
         code = 1
         try:
             zygote = os.getppid()
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            offspring.die_with_parent()
             os.setsid()
             signal.set_wakeup_fd(-1)
-            for changed in (signal.SIGCHLD, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP):
+            for changed in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(changed, signal.SIG_DFL)
-            home = os.path.join(self._scratch, str(number))
-            os.mkdir(home, 0o700)
-            uid = user_of(number) if self._own_users else None
-            if uid is not None:
-                os.chown(home, uid, uid)
-            os.chdir(home)
-            os.environ.update(HOME=home, TMPDIR=home)
-            sock, progress = _keep_only(sock, progress)
-            give_up_rights(uid)
-            # Changing the user clears the wish to die with the zygote; and it may have died before the wish.
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() == zygote:
-                self._worker_main(sock, progress)
+            if os.getppid() == zygote and _pass(descriptors[2:]):
+                sock, progress = _keep_only(descriptors[0], descriptors[1])
+                self._settle(fork)
+                self._worker_main(fork.runtime)(sock, progress)
                 code = 0
         finally:
             os._exit(code)
+
+    def _settle(self, fork: Fork) -> None:
+        """Give a worker a folder of its own, its GPUs and its bound, and let it look at itself in /proc again."""
+        home = self._home(fork.number)
+        os.mkdir(home, 0o700)
+        os.chdir(home)
+        os.environ.update(HOME=home, TMPDIR=home, CUDA_VISIBLE_DEVICES=",".join(fork.gpus))
+        if fork.address_space_bytes:
+            resource.setrlimit(resource.RLIMIT_AS, (fork.address_space_bytes, fork.address_space_bytes))
+        offspring.hide(False)
+
+    def _worker_main(self, runtime: Runtime) -> WorkerMain:
+        return self._python_main if runtime is Runtime.PYTHON else _main_of(_LATE[runtime])
+
+    def _home(self, number: int) -> str:
+        return os.path.join(self._scratch, str(number))
 
     def _reap(self) -> None:
         while True:
@@ -127,82 +139,55 @@ class Zygote:
             except ChildProcessError:
                 return
             if pid == 0:
-                self._sweep()
+                offspring.kill_orphans(self._numbers.keys() | self._helpers)
                 return
+            self._helpers.discard(pid)
             number = self._numbers.pop(pid, None)
             if number is not None:
                 del self._pids[number]
-                _kill_group(pid)  # what the worker left in its session
-                self._tell_end(number, status)
+                offspring.kill_group(pid)  # what the worker left in its session
+                self._tell(Ended(number, status))
+                self._clear(self._home(number))
 
-    def _tell_end(self, number: int, status: int) -> None:
-        with suppress(ConnectionError):  # the daemon is gone, as the next look at its socket will show
-            control.send(self._pool, Word(Verb.ENDED, number, status))
+    def _clear(self, home: str) -> None:
+        """Remove a worker's folder; what its units left in there may be much and deep, and takes a process."""
+        try:
+            os.rmdir(home)
+        except FileNotFoundError:
+            return
+        except OSError:
+            with suppress(OSError):
+                self._helpers.add(os.posix_spawn(_RM, [_RM, "-rf", "--", home], {}, setsid=True))
 
-    def _sweep(self) -> None:
-        """End what workers left outside of their sessions: orphans come to the zygote, as their subreaper."""
-        for pid in _children():
-            if pid not in self._numbers and _session(pid) not in self._numbers:
-                _kill(pid)
-
-    def _end_all(self) -> None:
-        signal.set_wakeup_fd(-1)
-        self._numbers.clear()
-        deadline = time.monotonic() + _END_S
-        while time.monotonic() < deadline:
-            for pid in _children():
-                _kill(pid)
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                break
-        shutil.rmtree(self._scratch, ignore_errors=True)
+    def _tell(self, ended: Ended) -> None:
+        with suppress(ConnectionError):  # the warden is gone, as the next look at its socket will show
+            self._warden.send(ended)
 
 
 def main() -> None:
-    """Begin: the daemon's pid, descriptor of its socket, 1 for users of their own, scratch folder, worker's module."""
-    _, daemon, descriptor, own_users, scratch, worker_module = sys.argv
-    # Whoever asks the daemon to end may ask all of its processes: it drains, and then hangs up.
+    """Begin: descriptor of the warden's socket, the module of python workers, a folder for modules or nothing."""
+    _, descriptor, python_worker, environment = sys.argv
+    # Whoever asks the daemon to end may ask all of its processes: it drains, and then the warden hangs up.
     for asked_to_end in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(asked_to_end, signal.SIG_IGN)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    if os.getppid() != int(daemon):
-        return
-    pool = socket.socket(fileno=int(descriptor))
-    worker.preload()
-    zygote = Zygote(int(daemon), pool, own_users == "1", scratch, worker_module)
+    offspring.adopt_orphans()
+    offspring.hide(True)
+    if environment:
+        sys.path.insert(0, environment)
+    zygote = Zygote(Wire(socket.socket(fileno=int(descriptor)), CAGE_ORDERS), os.environ["TMPDIR"], python_worker)
     gc.collect()
     gc.freeze()  # workers share these pages for as long as nobody touches them
     zygote.run()
 
 
-def _children() -> list[int]:
-    """Processes whose parent this is; the kernel gives it those whose own parent ended."""
-    try:
-        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
-            return list(map(int, children.read().split()))
-    except OSError:
-        return []
+def _main_of(module: str) -> WorkerMain:
+    main: WorkerMain = importlib.import_module(module).main
+    return main
 
 
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0
-
-
-def _kill(pid: int) -> None:
-    """End a child that was not waited for yet, so that its pid is nobody else's, and its group."""
-    _kill_group(pid)
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+def _pass(gates: list[int]) -> bool:
+    """Tell whoever keeps the gate that this process is there, and wait until it is let through."""
+    return all(os.write(gate, b"?") == 1 and os.read(gate, 1) == b"!" for gate in gates)
 
 
 def _empty(sock: socket.socket) -> None:

@@ -7,13 +7,19 @@ The kernel runs it for each syscall, 50 ns. It can look at numbers and registers
 import ctypes
 import errno
 import os
-import platform
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from meshd_node.exec.cage.syscalls import BY_ARGUMENT, FORBIDDEN, LAST_KNOWN, SHARED_WITH_THE_HOST, SIGNALS, Numbers
+from meshd_node.exec.cage.syscalls import (
+    BY_ARGUMENT,
+    FORBIDDEN,
+    LAST_KNOWN,
+    SHARED_WITH_THE_HOST,
+    SIGNALS,
+    Numbers,
+    column,
+)
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_SECCOMP: Final = 22
@@ -36,15 +42,8 @@ _AF_UNIX: Final = 1
 _Instructions = list[tuple[int, int, int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Machine:
-    """One kind of processor: what the kernel calls it, and its column in the tables of syscalls."""
-
-    audit: int
-    column: int
-
-
-_MACHINES: Final = {"x86_64": _Machine(0xC000003E, 0), "aarch64": _Machine(0xC00000B7, 1)}
+# What the kernel calls a machine, by its column in the tables (AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64).
+_AUDIT_NAMES: Final = (0xC000003E, 0xC00000B7)
 
 
 def restrict(*, namespaced: bool) -> int:
@@ -62,7 +61,7 @@ def forbid_signals() -> int:
 
     For a worker that has the user of its zygote or of the daemon, where Landlock does not know of signals (ABI < 6).
     """
-    machine = _MACHINES.get(platform.machine())
+    machine = column()
     if machine is None:
         return 0
     rules = [rule for number in _numbers(SIGNALS, machine) for rule in _unless_first(number, os.getpid())]
@@ -71,7 +70,7 @@ def forbid_signals() -> int:
 
 def program(*, namespaced: bool) -> bytes:
     """The filter for this machine, as the kernel and bubblewrap take it; empty for a machine without tables here."""
-    machine = _MACHINES.get(platform.machine())
+    machine = column()
     if machine is None:
         return b""
     forbidden = {**FORBIDDEN, **({} if namespaced else SHARED_WITH_THE_HOST)}
@@ -87,18 +86,18 @@ def program(*, namespaced: bool) -> bytes:
     return _packed([*rules, (_RETURN, 0, 0, _ALLOW)])
 
 
-def _of_machine(machine: _Machine) -> _Instructions:
+def _of_machine(machine: int) -> _Instructions:
     """Kill who calls by another machine's numbers; then load the number."""
     return [
         (_LOAD, 0, 0, _MACHINE),
-        (_IF_EQUAL, 1, 0, machine.audit),
+        (_IF_EQUAL, 1, 0, _AUDIT_NAMES[machine]),
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
     ]
 
 
-def _by_argument(machine: _Machine, namespaced: bool) -> _Instructions:
-    numbers = {name: _number(of, machine) for name, of in BY_ARGUMENT.items()}
+def _by_argument(machine: int, namespaced: bool) -> _Instructions:
+    numbers = {name: of[machine] for name, of in BY_ARGUMENT.items()}
     sockets = [(_IF_EQUAL, 0, 1, _AF_UNIX), (_RETURN, 0, 0, _ALLOW)]
     refused = (_RETURN, 0, 0, _FAIL | errno.EACCES)
     forbidden = (_RETURN, 0, 0, _FAIL | errno.EPERM)
@@ -140,15 +139,11 @@ def _unless_first(number: int, value: int) -> _Instructions:
     return _if_called(number, rules)
 
 
-def _numbers(table: Mapping[str, Numbers], machine: _Machine) -> Iterator[int]:
+def _numbers(table: Mapping[str, Numbers], machine: int) -> Iterator[int]:
     for of in table.values():
-        number = _number(of, machine)
+        number = of[machine]
         if number is not None:
             yield number
-
-
-def _number(of: Numbers, machine: _Machine) -> int | None:
-    return of[machine.column]
 
 
 def _packed(rules: _Instructions) -> bytes:

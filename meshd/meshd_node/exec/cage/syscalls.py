@@ -3,6 +3,7 @@
 From 424 on all machines share the numbers. A test compares these with the headers of the system, where it has them.
 """
 
+import platform
 from typing import Final
 
 Numbers = tuple[int | None, int | None]
@@ -104,3 +105,10 @@ SIGNALS: Final[dict[str, Numbers]] = {
 
 # The last number that was looked at when this was written (mseal). What the kernel learns later does not exist here.
 LAST_KNOWN: Final = 462
+
+_COLUMNS: Final = {"x86_64": 0, "aarch64": 1}
+
+
+def column() -> int | None:
+    """This machine's place in the tables; None for one that is not in them."""
+    return _COLUMNS.get(platform.machine())

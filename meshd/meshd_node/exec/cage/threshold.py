@@ -5,17 +5,17 @@ inside, has them taken by this one's `main`, which then becomes the cage's progr
 """
 
 import ctypes
-import errno
 import json
 import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
+from meshd_node.errors import CageError
 from meshd_node.exec.cage import landlock, seccomp
 from meshd_node.exec.cage.spec import Limits
 
@@ -23,6 +23,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+# As shells say it of a program that is there and can not be run.
+_NOT_MADE: Final = 126
 _BEGIN: Final = "import sys; sys.path.insert(0, {!r}); from meshd_node.exec.cage.threshold import main; main()"
 
 
@@ -41,15 +43,21 @@ class Threshold:
 
     def cross(self) -> None:
         """Take the steps in this process; `OSError` if one fails. It must be single-threaded."""
-        self._lower_limits()
-        if self.uid is not None:
-            _give_up_root(self.uid)
-        # Becoming another user clears the wish to die with the parent.
-        _control_process(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        _control_process(_PR_SET_NO_NEW_PRIVS, 1)
-        os.umask(0o077)
+        self.give_up_rights()
         landlock.restrict(self.readable, self.writable)
         seccomp.restrict(namespaced=self.namespaced)
+
+    def give_up_rights(self) -> None:
+        """Take those steps that every kernel knows."""
+        self._lower_limits()
+        _give_up_capabilities()
+        if self.uid is not None:
+            os.setgroups([])
+            os.setresgid(self.uid, self.uid, self.uid)
+            os.setresuid(self.uid, self.uid, self.uid)
+        wish_to_die_with_parent()  # becoming another user cleared it
+        _control_process(_PR_SET_NO_NEW_PRIVS, 1)
+        os.umask(0o077)
 
     def _lower_limits(self) -> None:
         limits = self.limits
@@ -73,14 +81,33 @@ def command(threshold: Threshold, argv: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BEGIN.format(packages), json.dumps(asdict(threshold)), *argv]
 
 
+def ending_on_error(steps: Callable[[], None]) -> None:
+    """Take steps in a process that was forked for a cage; if they fail, say so and end it."""
+    try:
+        steps()
+    except (OSError, CageError) as error:
+        os.write(2, f"cage: {error}\n".encode())
+        os._exit(_NOT_MADE)
+
+
+def wish_to_die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that forked it ends. It may have, before this."""
+    _control_process(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def die_with_parent(parent: int) -> None:
+    """End with a parent, even with one that has ended already."""
+    wish_to_die_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def main() -> NoReturn:
     """Begin: a threshold in JSON, and the command to become."""
     _, described, *argv = sys.argv
-    try:
-        _threshold(json.loads(described)).cross()
-        os.execve(argv[0], argv, os.environ)  # noqa: S606  # no shell is wanted
-    except OSError as error:
-        sys.exit(f"cage: {error}")
+    ending_on_error(_threshold(json.loads(described)).cross)
+    ending_on_error(lambda: os.execve(argv[0], argv, os.environ))  # noqa: S606  # no shell is wanted
+    raise AssertionError("either this process is another program by now, or it ended")
 
 
 def _threshold(fields: dict[str, object]) -> Threshold:
@@ -92,16 +119,11 @@ def _threshold(fields: dict[str, object]) -> Threshold:
     return Threshold(Limits(**limits), uid, tuple(readable), tuple(writable), bool(fields["namespaced"]))
 
 
-def _give_up_root(uid: int) -> None:
-    """Become another user; what root could do goes with that, and first what anybody could come to do again."""
+def _give_up_capabilities() -> None:
+    """Leave none that a program could come to have, if this may; those that it has go with its user, or exec."""
     capability = 0
     while _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
-    if ctypes.get_errno() != errno.EINVAL:  # the first number that is no capability
-        raise OSError(ctypes.get_errno(), "capabilities can not be given up")
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
 
 
 def _control_process(option: int, value: int) -> None:

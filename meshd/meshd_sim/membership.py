@@ -104,6 +104,7 @@ class MembershipHost:
         self._disk = disk
         self._process = process
         self._node = process.node
+        self._clock = process.clock
         self._seeds = seeds
         self._notary = notary
         self._watch = watch
@@ -169,6 +170,8 @@ class MembershipHost:
     def message(self, sender: NodeId, message: Message, stream: int) -> None:
         """A peer's message."""
         match message:
+            case Rumours([], [], [], digests):
+                self.handle(NewsArrived(sender, [], [], [], digests, False))
             case Rumours(revocations, claims, states, digests):
                 self._learn(sender, revocations, claims, states, digests, answer=False)
             case States(states, revocations):
@@ -234,7 +237,7 @@ class MembershipHost:
             held = machine.version(publisher, state.slot)
             if (held is not None and state.version <= held) or machine.revoked(publisher):
                 continue
-            proved = state.slot is Slot.CORE or (publisher, Slot.CORE) in fresh or machine.member(publisher) is not None
+            proved = state.slot is Slot.CORE or (publisher, Slot.CORE) in fresh or machine.knows(publisher)
             if not proved:
                 unproved[publisher] = None
             elif publisher == self._node:
@@ -255,7 +258,7 @@ class MembershipHost:
                 or machine.holds_claim(accuser, accused, claim.version, claim.verdict)
             ):
                 continue
-            known = machine.member(accuser) is not None or any(each.state.publisher == accuser for each in fresh)
+            known = machine.knows(accuser) or any(each.state.publisher == accuser for each in fresh)
             if known:
                 verified.append(notary.verify_claim(signed, claim))
         return verified
@@ -277,15 +280,13 @@ class MembershipHost:
             return
         self._busy = True
         try:
-            self._apply(event)
+            for effect in self.machine.handle(event, self._clock.now()):
+                self._perform(effect)
             while self._inbox:
-                self._apply(self._inbox.popleft())
+                for effect in self.machine.handle(self._inbox.popleft(), self._clock.now()):
+                    self._perform(effect)
         finally:
             self._busy = False
-
-    def _apply(self, event: Event) -> None:
-        for effect in self.machine.handle(event, self._process.now):
-            self._perform(effect)
 
     def _perform(self, effect: Effect) -> None:
         match effect:

@@ -30,6 +30,7 @@ class Network:
         self.conditions = conditions
         self._engine = engine
         self._rng = engine.stream("network")
+        self._chance = self._rng.random
         self._listening: dict[str, Port] = {}
         self._cuts: dict[int, tuple[Collection[NodeId], Collection[NodeId]]] = {}
         self._cut_serial = 0
@@ -149,11 +150,10 @@ class Network:
 
     def send(self, pipe: Pipe, parcels: list[Parcel]) -> int:
         """Send one batch; return its bytes on the line."""
-        size = self.traffic.sent(parcels)
-        idle = self._engine.now - max(pipe.used_at, pipe.twin.used_at)
-        pipe.used_at = self._engine.now
-        if idle > KEEP_ALIVE_S:
+        size, now = self.traffic.sent(parcels), self._engine.now
+        if now - pipe.used_at > KEEP_ALIVE_S and (idle := now - max(pipe.used_at, pipe.twin.used_at)) > KEEP_ALIVE_S:
             self.traffic.idle(idle)
+        pipe.used_at = now
         if pipe.lost:
             return size
         if self._tls:
@@ -165,10 +165,11 @@ class Network:
 
     def _put(self, pipe: Pipe, parcels: list[Parcel], size: int) -> None:
         conditions, engine = self.conditions, self._engine
-        chance = self._rng.random()
+        chance = self._chance()
         chance *= chance
         at = engine.now + pipe.delay * (1.0 + conditions.jitter * chance * chance) + size * conditions.seconds_per_byte
-        pipe.arrives_at = at = max(at, pipe.arrives_at)
+        at = max(at, pipe.arrives_at)
+        pipe.arrives_at = at
         pipe.flying.append(parcels)
         engine.at(at, self._arrive, pipe)
 
@@ -181,21 +182,21 @@ class Network:
             self._engine.at(pipe.stalled_until, self._arrive, pipe)
         elif pipe.target.frozen:
             pipe.target.backlog.append((self._arrive, pipe))
-        else:
-            self._deliver(pipe, pipe.flying.popleft())
-
-    def _deliver(self, pipe: Pipe, parcels: list[Parcel]) -> None:
-        if parcels is HELLO:
+        elif (parcels := pipe.flying.popleft()) is HELLO:
             self._established(pipe)
         elif parcels is END:
             self._end(pipe.twin)
-        elif pipe.twin.up:
-            target = pipe.target
-            if target.endpoint is not None and target.pipes.get(pipe.source.node) is pipe.twin:
-                if self.trace is not None:
-                    self.trace.delivered(pipe.source.node, target.node, parcels)
-                target.endpoint.messages(pipe.source.node, [(parcel.open(), parcel.stream) for parcel in parcels])
-                target.flush()
+        else:
+            self._deliver(pipe, parcels)
+
+    def _deliver(self, pipe: Pipe, parcels: list[Parcel]) -> None:
+        twin, target, sender = pipe.twin, pipe.target, pipe.source.node
+        endpoint = target.endpoint
+        if twin.up and endpoint is not None and target.pipes.get(sender) is twin:
+            if self.trace is not None:
+                self.trace.delivered(sender, target.node, parcels)
+            endpoint.messages(sender, [(parcel.open(), parcel.stream) for parcel in parcels])
+            target.flush()
 
     def _throw(self, pipe: Pipe, parcel: Parcel) -> None:
         """Send one message by itself: it may be lost, come twice, or late."""

@@ -63,7 +63,7 @@ class Process:
         self.mute = False
         self._port = port
         self._engine = engine
-        self._clock = clock
+        self.clock = clock
         self._keyring = keyring
         self._parts: list[Part] = []
         self._routes: dict[type[Message], Part] = {}
@@ -85,7 +85,7 @@ class Process:
     @property
     def now(self) -> float:
         """The node's own clock."""
-        return self._clock.now()
+        return self.clock.now()
 
     def sessions(self) -> list[NodeId]:
         """Everybody with a session."""
@@ -111,11 +111,11 @@ class Process:
 
     def after(self, delay_s: float, act: Callable[[], None]) -> None:
         """Do something later, if this process still lives then."""
-        self._engine.at(self._clock.true(self.now + delay_s), self._due, act)
+        self._engine.at(self.clock.true(self.now + delay_s), self._due, act)
 
     def alarm(self, ring: Callable[[], None]) -> "Alarm":
         """A timer that can be set again and again."""
-        return Alarm(ring, self._engine, self._clock, self._due)
+        return Alarm(ring, self._engine, self.clock, self._due)
 
     def sign(self, domain: Domain, body: bytes) -> Signed:
         """Sign with this node's key."""

@@ -1,6 +1,6 @@
 """What each peer may make this node send and look at: a few bytes from it must not cost us megabytes, or seconds."""
 
-from collections import OrderedDict
+import math
 from typing import Final
 
 from meshd_protocol.ids import NodeId
@@ -16,12 +16,14 @@ class Allowance:
     It outlives a session, since hanging up must not fill it. A peer that may ask for all of it again is forgotten.
     """
 
-    __slots__ = ("_burst", "_left", "_per_s")
+    __slots__ = ("_burst", "_left", "_look_at", "_per_s")
 
     def __init__(self, per_s: float = _BYTES_PER_S, burst: int = _BURST_BYTES) -> None:
         self._per_s = per_s
         self._burst = burst
-        self._left: OrderedDict[NodeId, tuple[float, float]] = OrderedDict()  # who asked last is last
+        self._left: dict[NodeId, tuple[int, float]] = {}
+        # When those are looked for who can be forgotten: none can sooner.
+        self._look_at = -math.inf
 
     def __len__(self) -> int:
         """How many peers are remembered."""
@@ -33,23 +35,22 @@ class Allowance:
         if known is None:
             return self._burst
         left, at = known
-        left += (now - at) * self._per_s
-        return int(left) if left < self._burst else self._burst
+        refilled = left + (now - at) * self._per_s
+        return int(refilled) if refilled < self._burst else self._burst
 
     def spend(self, peer: NodeId, size: int, now: float) -> None:
         """Count what it is given."""
-        self._note(peer, self.left(peer, now) - size, now)
+        if now >= self._look_at:
+            self._forget(now)
+        self._left[peer] = (self.left(peer, now) - size, now)
 
     def take(self, peer: NodeId, most: int, now: float) -> int:
         """Spend as much of `most` as there is; return how much that was."""
         left = self.left(peer, now)
         taken = most if most <= left else max(0, left)
-        self._note(peer, left - taken, now)
+        self.spend(peer, taken, now)
         return taken
 
-    def _note(self, peer: NodeId, left: int, now: float) -> None:
-        known = self._left
-        known[peer] = (left, now)
-        known.move_to_end(peer)
-        while (first := next(iter(known))) != peer and self.left(first, now) == self._burst:
-            del known[first]
+    def _forget(self, now: float) -> None:
+        self._left = {peer: known for peer, known in self._left.items() if self.left(peer, now) < self._burst}
+        self._look_at = now + self._burst / self._per_s

@@ -216,7 +216,7 @@ class Detector:
             subjects, observers = self._rings.subjects(self._node), self._rings.observers(self._node)
             self._prober.aim(subjects, now)
             self._neighbours.aim((*subjects, *observers), now)
-        return list(self._neighbours.dials(now))
+        return [*self._neighbours.dials(now)]
 
     def next_at(self) -> float:
         """When `tick` or `settle` has something to do though nothing happens."""

@@ -54,6 +54,8 @@ class Dialer:
 
     def start(self, now: float) -> list[NodeId]:
         """The nodes to dial now."""
+        if not self._ready and self._later.next() > now:
+            return []
         self._ready.update(dict.fromkeys(self._later.pop_due(now)))
         started: list[NodeId] = []
         while self._ready and len(self._flying) < self._config.dials_max:

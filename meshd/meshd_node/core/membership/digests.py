@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from meshd_node.core.membership.events import VerifiedRevocation
-from meshd_node.core.membership.shelves import record_hash
+from meshd_node.core.membership.hashes import record_hash
 from meshd_protocol.messages.membership import DIGEST_ENTRY_BYTES, GONE, HANDLE_BYTES, REVOCATION
 from meshd_protocol.records import State, Version
 

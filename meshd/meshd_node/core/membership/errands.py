@@ -28,6 +28,9 @@ class Errands:
         self._errands: dict[int, Errand] = {}
         self._askers: dict[NodeId, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._errands)
+
     def take(self, errand: Errand, sequence: int) -> bool:
         """Remember it; False if that asker, or all of them, ask too much."""
         asked = self._askers.get(errand.asker, 0)

@@ -3,7 +3,9 @@
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from meshd_node.core.membership.hashes import record_hash
 from meshd_protocol.certificates import Certified
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.membership import (
@@ -23,12 +25,20 @@ from meshd_protocol.records import Claim, Core, Offer, Revocation, State
 
 
 class VerifiedState(Struct, frozen=True, gc=False):
-    """A state whose signature, certificates and mesh the shell has checked. `certified` is what a `core` proves."""
+    """A state whose signature, certificates and mesh the shell has checked. `certified` is what a `core` proves.
+
+    `hash` is what it adds to the hash over all that a node holds: made once, for it comes and goes.
+    """
 
     signed: SignedState
     state: State
     content: Core | Offer
     certified: Certified
+    hash: int = 0
+
+    def __post_init__(self) -> None:
+        """Complete it."""
+        force_setattr(self, "hash", record_hash(self.signed.body))
 
 
 class VerifiedClaim(Struct, frozen=True, gc=False):

@@ -68,7 +68,7 @@ class Lane(Generic[_KeyT]):
 
         What was passed on `spread` times is done.
         """
-        for key in list(self._fresh):
+        for key in [*self._fresh]:
             rumour = self._fresh[key]
             if not _pass_on(rumour, parcels):
                 break  # what comes later waits too, or large records would never get their turn
@@ -80,6 +80,12 @@ class Lane(Generic[_KeyT]):
 
     def fill_digests(self, parcels: Sequence[Parcel], spread: int) -> None:
         """Put in the digests of what was passed on before this tick, as many as all parcels have room for."""
+        if self._known:
+            self._fill_known(parcels, spread)
+        self._known.update(self._told)
+        self._told.clear()
+
+    def _fill_known(self, parcels: Sequence[Parcel], spread: int) -> None:
         room = min(parcel.room for parcel in parcels) // DIGEST_ENTRY_BYTES
         batch = list(islice(self._known.items(), max(0, room)))
         digests = b"".join([rumour.digest for _, rumour in batch])
@@ -90,8 +96,6 @@ class Lane(Generic[_KeyT]):
             del self._known[key]
             if rumour.sent < spread:
                 self._known[key] = rumour
-        self._known.update(self._told)
-        self._told.clear()
 
 
 def _pass_on(rumour: Rumour, parcels: Sequence[Parcel]) -> bool:

@@ -69,6 +69,10 @@ class Membership:
         entry = self._roster.get(node)
         return None if entry is None else entry.member()
 
+    def knows(self, node: NodeId) -> bool:
+        """Whether this is a member, in whatever state: its certificate has come."""
+        return self._roster.get(node) is not None
+
     def version(self, node: NodeId, slot: Slot) -> Version | None:
         """Which version of a slot is held. What is not newer need not be verified."""
         return self._roster.version(node, slot)
@@ -98,14 +102,18 @@ class Membership:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Apply one event; return what the shell must do, in order."""
         match event:
-            case MessageArrived(sender) | NewsArrived(sender) if self._roster.revoked(sender):
-                return []
-            case NewsArrived(sender, [], [], [], told, False):
-                return self._rumours.heard(sender, told, now)  # nearly all that comes, and it moves no deadline
-            case NewsArrived():
+            case NewsArrived(sender):
+                if self._roster.revoked(sender):
+                    return []
+                if not (event.states or event.claims or event.revocations or event.answer):
+                    return self._rumours.heard(sender, event.digests, now)  # nearly all that comes moves no deadline
                 effects = self._news(event, now)
             case MessageArrived(sender, message):
+                if self._roster.revoked(sender):
+                    return []
                 effects = self._message(sender, message, now)
+                if isinstance(message, StateWants) or (isinstance(message, Probe) and message.suspected is None):
+                    return effects  # nothing to wait for follows from these
             case Tick():
                 effects = self._tick(now)
             case PeerUp(node) if self._roster.revoked(node):
@@ -203,8 +211,11 @@ class Membership:
 
     def _tick(self, now: float) -> list[Effect]:
         self._wake_at = math.inf
-        effects = [*self._detector.tick(now), *self._repair.tick(now)]
-        effects += self._roster.tick(now, self._detector.connected)
+        effects = self._detector.tick(now) if now >= self._detector.next_at() else []
+        if now >= self._repair.next_at():
+            effects += self._repair.tick(now)
+        if now >= self._roster.next_at():
+            effects += self._roster.tick(now, self._detector.connected)
         own = self._roster.get(self._node)
         if now >= self._refresh_at and own is not None:
             self._refresh_at = now + self.refresh_s()
@@ -226,7 +237,7 @@ class Membership:
             effects += self._rumours.tick(now, hearers)
             rumours_at = self._rumours.next_at()
         at = min(self._detector.next_at(), self._repair.next_at(), self._roster.next_at(), self._refresh_at, rumours_at)
-        at = max(at, now)  # what became due by this event is done by the next tick
+        at = at if at > now else now  # what became due by this event is done by the next tick
         if at != self._wake_at and not math.isinf(at):
             self._wake_at = at
             effects.append(Wake(at))

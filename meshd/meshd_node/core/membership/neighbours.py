@@ -122,7 +122,7 @@ class Neighbours:
 
     def dials(self, now: float) -> list[Dial]:
         """The dials to make now."""
-        dials = []
+        dials: list[Dial] = []
         for node in self._dialer.start(now):
             entry = self._entries.get(node)
             if entry is None or not entry.addresses:

@@ -1,5 +1,6 @@
 """One message of rumours while it is being filled, within its bounds."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from meshd_protocol.ids import NodeId
@@ -65,6 +66,15 @@ class Parcel:
             self.digests.append(digests)
             self.room -= len(digests)
 
+    def alike(self, other: "Parcel") -> bool:
+        """Whether both say the same."""
+        return (
+            self.digests == other.digests
+            and self.states == other.states
+            and self.claims == other.claims
+            and self.revocations == other.revocations
+        )
+
     @property
     def empty(self) -> bool:
         """Whether nothing is in it."""
@@ -73,3 +83,15 @@ class Parcel:
     def message(self) -> Rumours:
         """The message as it travels."""
         return Rumours(self.revocations, self.claims, self.states, b"".join(self.digests))
+
+
+def messages(parcels: Sequence[Parcel]) -> list[Rumours | None]:
+    """What each parcel says, None for an empty one. Most say the same: then it is one message, to be encoded once."""
+    made: list[Rumours | None] = []
+    for index, parcel in enumerate(parcels):
+        twin = next((before for before in range(index) if parcels[before].alike(parcel)), None)
+        if twin is not None:
+            made.append(made[twin])
+        else:
+            made.append(None if parcel.empty else parcel.message())
+    return made

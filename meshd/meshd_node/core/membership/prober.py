@@ -129,8 +129,10 @@ class Prober:
 
     def next_at(self) -> float:
         """When `tick` or the end of the period comes."""
-        at = min(self._period_at, self._errands.next_at())
-        return at if self._flight is None else min(at, self._flight.next_at())
+        at, flight = self._period_at, self._flight
+        if flight is not None and (soon := flight.next_at()) < at:
+            at = soon
+        return min(at, self._errands.next_at()) if self._errands else at
 
     # --- what others say ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Drop, Effect, MemberChanged, MemberState
 from meshd_node.core.membership.entry import Entry
 from meshd_node.core.membership.events import VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.hashes import record_hash
 from meshd_node.core.membership.revocations import Revocations
 from meshd_node.core.membership.shelves import Shelves
 from meshd_protocol.ids import NodeId
@@ -52,6 +53,7 @@ class Roster:
         self._living: list[NodeId] = []  # sorted, so that a seed repeats every choice
         self._dead: list[NodeId] = []  # sorted; those that may come back by themselves
         self._tombstones: dict[NodeId, float] = {}  # since when, the oldest first
+        self._cut_off: set[NodeId] = set()  # those that are marked as revoked
         self._sweep_at = math.inf
         self._awake_since = -math.inf
         self.shelves = Shelves()
@@ -85,8 +87,7 @@ class Roster:
 
     def revoked(self, node: NodeId) -> bool:
         """Whether this member is cut off. A stranger is not before its certificate names its operator."""
-        entry = self.shelves.get(node)
-        return entry is not None and entry.mark is MemberState.REVOKED
+        return node in self._cut_off
 
     def told(self, entry: Entry, now: float) -> bool:
         """Whether others hear of this member. Who is gone for long is not told of any more, so that all can forget."""
@@ -171,7 +172,7 @@ class Roster:
             return None
         record = revocation.revocation
         for each in (revocation, *displaced):
-            self.shelves.toggle(each.revocation.node, each.signed.body, now)
+            self.shelves.toggle(each.revocation.node, record_hash(each.signed.body), now)
         entry = self.shelves.get(record.node)
         if entry is None:
             return [Drop(record.node)]
@@ -179,6 +180,7 @@ class Roster:
             return []
         before, living = entry.state, entry.living
         entry.mark = MemberState.REVOKED
+        self._cut_off.add(record.node)
         effects = self._settle(entry, before, living, now, changed=False)
         return effects if entry.node == self._node else [*effects, Drop(entry.node)]
 
@@ -192,7 +194,9 @@ class Roster:
 
     def next_at(self) -> float:
         """When `tick` has something to do."""
-        return min(self._sweep_at, next(iter(self._tombstones.values()), math.inf) + self._config.tombstone_s)
+        if not self._tombstones:
+            return self._sweep_at
+        return min(self._sweep_at, next(iter(self._tombstones.values())) + self._config.tombstone_s)
 
     def _sweep(self, now: float, connected: Container[NodeId]) -> list[Effect]:
         lease = self._lease_s()
@@ -251,12 +255,13 @@ class Roster:
     def _forget(self, node: NodeId) -> None:
         self.forgotten += 1
         del self._tombstones[node]
+        self._cut_off.discard(node)
         _keep(self._dead, node, False)
         self.shelves.remove(node)
 
     def _count(self, state: VerifiedState | None, now: float) -> None:
         if state is not None:
-            self.shelves.toggle(state.state.publisher, state.signed.body, now)
+            self.shelves.toggle(state.state.publisher, state.hash, now)
 
 
 def _keep(nodes: list[NodeId], node: NodeId, present: bool) -> None:

@@ -15,7 +15,7 @@ from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Effect, Send
 from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
 from meshd_node.core.membership.lane import Lane, Rumour
-from meshd_node.core.membership.parcel import Parcel
+from meshd_node.core.membership.parcel import Parcel, messages
 from meshd_node.core.membership.roster import Roster
 from meshd_node.core.membership.wants import Wants
 from meshd_protocol.ids import NodeId
@@ -168,7 +168,9 @@ class Rumours:
             due.append((self._refreshed, spread))
         for lane, spread in due:
             lane.fill_digests(parcels, spread)
-        return [Send(parcel.target, parcel.message()) for parcel in parcels if not parcel.empty]
+        return [
+            Send(parcel.target, message) for parcel, message in zip(parcels, messages(parcels), strict=True) if message
+        ]
 
     def next_at(self) -> float:
         """When `tick` has something to pass on."""
@@ -177,6 +179,13 @@ class Rumours:
 
     def _fill_urgent(self, parcels: list[Parcel], spread: int) -> None:
         self._revocations.fill(parcels, spread)
+        if self._claims.busy:
+            self._fill_claims(parcels)
+        self._urgent.fill(parcels, spread)
+        if not self._claims.busy:
+            self._accusers.clear()
+
+    def _fill_claims(self, parcels: list[Parcel]) -> None:
         # Half of the room at most: a storm of accusations must not hold up the states that refute them.
         kept = [parcel.room // 2 for parcel in parcels]
         for parcel, room in zip(parcels, kept, strict=True):
@@ -185,9 +194,6 @@ class Rumours:
         self._claims.fill(parcels, self._spread(self._config.refresh_spread_factor))
         for parcel, room in zip(parcels, kept, strict=True):
             parcel.room += room
-        self._urgent.fill(parcels, spread)
-        if not self._claims.busy:
-            self._accusers.clear()
 
     def _targets(self, hearers: Mapping[NodeId, None]) -> list[NodeId]:
         """The next few, each once before any of them again, in another order each time."""

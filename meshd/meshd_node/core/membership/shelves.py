@@ -7,18 +7,10 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from blake3 import blake3
-
 from meshd_node.core.membership.entry import Entry
 from meshd_protocol.ids import NodeId
-from meshd_protocol.messages.membership import SUMMARY_HASH_BYTES
 
 SHELVES: Final = 256
-
-
-def record_hash(body: bytes) -> int:
-    """What one signed body adds to its shelf's hash, by XOR, which is its own inverse."""
-    return int.from_bytes(blake3(body).digest(length=SUMMARY_HASH_BYTES), "big")
 
 
 class Shelves:
@@ -61,9 +53,8 @@ class Shelves:
         del self._entries[node[0]][node]
         self._size -= 1
 
-    def toggle(self, node: NodeId, body: bytes, now: float) -> None:
-        """Count a record of a node, or count it no more."""
-        value = record_hash(body)
+    def toggle(self, node: NodeId, value: int, now: float) -> None:
+        """Count a record of a node, whose hash this is, or count it no more."""
         self._hashes[node[0]] ^= value
         self._changed[node[0]] = now
         self.root ^= value

@@ -64,6 +64,8 @@ OUTPUT_PATTERNS_MAX: Final = 256
 PROGRAM_OUTPUT_BYTES_MAX: Final = UNIT_BYTES_MAX - MIB
 WASM_PAGE_BYTES: Final = 64 * KIB
 WASM_MEMORY_BYTES_MAX: Final = 1 << 32
+# Of one run, in memory: what it is given, and what it writes.
+WASM_FILES_BYTES_MAX: Final = 256 * MIB
 WASM_CALLS_MAX: Final = 65_536
 WASM_PARAMETERS_MAX: Final = 64
 

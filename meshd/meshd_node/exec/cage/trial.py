@@ -1,0 +1,282 @@
+"""One trial: a cage is made, attacked from inside, and ended; what came of each attack is written down."""
+
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import meshd_node
+from meshd_node.errors import CageError
+from meshd_node.exec.cage import attacks
+from meshd_node.exec.cage.bait import Bait, laid
+from meshd_node.exec.cage.cgroups import Cgroups, Group
+from meshd_node.exec.cage.closure import closure
+from meshd_node.exec.cage.spec import CageSpec, Limits, Maker, user_of
+
+# A trial takes 0.3 s. A cage that hangs (bubblewrap does, where it is refused a call that it needs) is given up.
+_TRIAL_S: Final = 15.0
+# Killed processes are gone in ms.
+_END_S: Final = 3.0
+_WORD_BYTES_MAX: Final = 16 << 10
+_FAULT_CHARS_MAX: Final = 300
+_CREDENTIALS: Final = struct.Struct("=3i")
+# The numbers of wardens' cages count from 1: that of a trial is far from them, and not another process's.
+_NUMBER_FIRST: Final = 1 << 15
+_ENVIRON: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+_PLACES: Final = ("HOME", "TMPDIR", "PWD")
+
+_MIB: Final = 1 << 20
+_LIMITS: Final = Limits(pids=24, scratch_bytes=4 * _MIB, open_files=128, file_bytes=2 * _MIB)
+# An interpreter has 30 MiB of addresses, and touches 10.
+_ADDRESS_SPACE: Final = 256 * _MIB
+_WORKER_MEMORY: Final = 32 * _MIB
+_CAGE_MEMORY: Final = 256 * _MIB
+_WORKER_CPU_MILLI: Final = 200
+_SHARED: Final = ("pid", "mnt", "net", "ipc")
+_counter: Final = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of one attack: whether it reached what it wanted, and by which answer one saw that."""
+
+    reached: bool
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All reports, by the attack's name. With a `fault` the cage was not made, or did not last."""
+
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    fault: str = ""
+
+
+def try_cage(maker: Maker, cgroups: Cgroups | None) -> Findings:
+    """Make a cage, attack it, end it. From the main thread; takes 0.3 s, at most some 20 where something hangs."""
+    with tempfile.TemporaryDirectory(prefix="meshd-trial-") as name, laid(Path(name)) as bait:
+        folder = Path(name)
+        folder.chmod(0o711)  # for cages that run as another user: their scratch folder lies in it
+        return _Trial(maker, cgroups, bait, folder).run()
+
+
+class _Trial:
+    def __init__(self, maker: Maker, cgroups: Cgroups | None, bait: Bait, folder: Path) -> None:
+        self._maker = maker
+        self._bait = bait
+        self._folder = folder
+        self._controllers = cgroups.controllers if cgroups else frozenset()
+        self._groups: dict[str, Group] = {}
+        self._group = self._make_group(cgroups)
+        self._reports: dict[str, Report] = {}
+        self._begun = False
+        # By descriptors, which stay theirs: should the cage not end as a whole, they are ended one by one.
+        self._speakers: list[int] = []
+        self._deadline = time.monotonic() + _TRIAL_S
+        self._control, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # The kernel says who speaks, by numbers outside of the cage.
+        self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+    def run(self) -> Findings:
+        with self._control, self._theirs, open(self._folder / "stderr", "w+b") as stderr:
+            spec = self._spec(stderr.fileno())
+            fault = self._attack(spec)
+            said = os.pread(stderr.fileno(), _FAULT_CHARS_MAX, 0).decode("utf-8", "replace").strip()
+        if fault:
+            return Findings(self._reports, f"{fault}: {said.splitlines()[-1]}" if said else fault)
+        return Findings(self._reports)
+
+    def _attack(self, spec: CageSpec) -> str:
+        """Make the cage and go through with it; what went wrong, if anything did."""
+        try:
+            process = self._maker.start(spec)
+        except (OSError, CageError) as error:
+            self._clear(spec)
+            return str(error)
+        try:
+            self._theirs.close()
+            self._converse(process)
+        except TimeoutError:
+            return f"it did not answer in {_TRIAL_S:.0f} s"
+        except EOFError:
+            return "it ended early"
+        except OSError as error:
+            return str(error)
+        finally:
+            self._end(process, spec)
+        return ""
+
+    # --- what it is made of -----------------------------------------------------------------------------------
+
+    def _spec(self, stderr: int) -> CageSpec:
+        number = _NUMBER_FIRST | os.getpid() % _NUMBER_FIRST
+        bounded = "memory" in self._controllers and self._group is not None
+        limits = Limits(
+            memory_bytes=0 if bounded else _ADDRESS_SPACE,
+            pids=_LIMITS.pids,
+            scratch_bytes=_LIMITS.scratch_bytes,
+            open_files=_LIMITS.open_files,
+            file_bytes=_LIMITS.file_bytes,
+        )
+        targets = {
+            **self._bait.targets(),
+            "folders": self._folders(),
+            "environ": [*_ENVIRON, *_PLACES],
+            "memory_grouped": bounded,
+            "memory_bytes": _WORKER_MEMORY if bounded else _ADDRESS_SPACE,
+            "cpu_grouped": "cpu" in self._controllers and self._group is not None,
+            "pids": limits.pids,
+            "open_files": limits.open_files,
+            "scratch_bytes": limits.scratch_bytes,
+        }
+        script, control = str(Path(attacks.__file__).resolve()), self._theirs.fileno()
+        return CageSpec(
+            number=number,
+            argv=(sys.executable, "-I", "-S", script, str(control), json.dumps(targets)),
+            environ=_ENVIRON,
+            read_only=closure(),
+            limits=limits,
+            scratch=self._folder / "scratch",
+            pass_fds=(control,),
+            uid=user_of(number),
+            stderr=stderr,
+        )
+
+    def _folders(self) -> list[str]:
+        """Where work must not write: the system, the interpreter, ourselves."""
+        ours = Path(meshd_node.__file__).parent
+        return ["/", "/etc", "/usr", "/dev", sys.prefix, sys.base_prefix, str(ours), str(self._folder)]
+
+    def _make_group(self, cgroups: Cgroups | None) -> Group | None:
+        if cgroups is None:
+            return None
+        with suppress(CageError):
+            # Its processes, and the one or two that make it.
+            return cgroups.make(f"trial-{next(_counter)}", memory_bytes=_CAGE_MEMORY, pids=_LIMITS.pids + 2)
+        return None
+
+    # --- what it says -----------------------------------------------------------------------------------------
+
+    def _converse(self, process: "subprocess.Popen[bytes]") -> None:
+        while True:
+            word, pid, uid = self._hear()
+            match word:
+                case {"left": True}:
+                    self._remember(pid)
+                case {"begin": True, "namespaces": namespaces}:
+                    self._remember(pid)
+                    self._begin(process, uid, namespaces)
+                    self._control.send(b"x")
+                case {"worker": str(kind)}:
+                    self._bound_worker(kind, pid)
+                    self._control.send(b"x")
+                case {"attack": str(name), "reached": bool(reached), "said": str(said)}:
+                    self._reports[name] = Report(reached, said)
+                case _:
+                    return
+
+    def _hear(self) -> tuple[dict[str, Any], int, int]:
+        """The next word, and the process and user that said it."""
+        if not _readable(self._control, self._deadline):
+            raise TimeoutError
+        data, rights, _, _ = self._control.recvmsg(_WORD_BYTES_MAX, socket.CMSG_SPACE(_CREDENTIALS.size))
+        if not data:
+            raise EOFError
+        pid, uid, _ = _CREDENTIALS.unpack(rights[0][2])
+        return json.loads(data), pid, uid
+
+    def _begin(self, process: "subprocess.Popen[bytes]", uid: int, namespaces: dict[str, str]) -> None:
+        self._begun = True
+        self._reports["run as root"] = Report(uid == 0, f"user {uid} of this machine")
+        self._reports["share a user"] = Report(uid == os.geteuid(), f"user {uid}")
+        for name in _SHARED:
+            shared = namespaces.get(name) in (None, os.readlink(f"/proc/self/ns/{name}"))
+            self._reports[f"share the {name} namespace"] = Report(shared, "shared" if shared else "its own")
+        if self._group is not None:
+            with suppress(OSError):  # then it is unbounded, and the attacks reach what they want
+                self._group.add(process.pid)
+
+    def _remember(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            self._speakers.append(os.pidfd_open(pid))
+
+    def _bound_worker(self, kind: str, pid: int) -> None:
+        """Give a worker a group of its own within the cage's, as a unit's worker gets."""
+        if self._group is None:
+            return
+        with suppress(OSError, CageError):
+            cpu_milli = _WORKER_CPU_MILLI if kind == "cpu" else 0
+            self._groups[kind] = self._group.make(kind, memory_bytes=_WORKER_MEMORY, cpu_milli=cpu_milli)
+            self._groups[kind].add(pid)
+
+    # --- its end ----------------------------------------------------------------------------------------------
+
+    def _end(self, process: "subprocess.Popen[bytes]", spec: CageSpec) -> None:
+        if self._begun:
+            self._note_groups()
+        process.kill()
+        if self._group is not None:
+            self._group.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
+        self._clear(spec)
+        if self._begun:
+            self._note_end()
+            self._note_bait()
+        for speaker in self._speakers:
+            os.close(speaker)
+
+    def _clear(self, spec: CageSpec) -> None:
+        self._maker.clear(spec)
+        deadline = time.monotonic() + _END_S
+        while self._group is not None and not self._group.remove() and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    def _note_groups(self) -> None:
+        memory, cpu = self._groups.get("memory"), self._groups.get("cpu")
+        if memory is not None and memory.oom_kills():
+            self._reports["memory"] = Report(False, "killed by its cgroup, alone")
+        throttled = cpu is not None and cpu.throttled() > 0
+        self._reports["use the processor"] = Report(not throttled, "held back by its cgroup" if throttled else "free")
+
+    def _note_end(self) -> None:
+        """When our socket ends, every process that came of the cage is gone: each held the other end."""
+        gone = self._ends()
+        self._reports["outlive"] = Report(not gone, "all of its processes are gone" if gone else "one lives on")
+        if not gone:
+            for speaker in self._speakers:
+                with suppress(OSError):
+                    signal.pidfd_send_signal(speaker, signal.SIGKILL)
+
+    def _ends(self) -> bool:
+        deadline = time.monotonic() + _END_S
+        while _readable(self._control, deadline):
+            try:
+                if not self._control.recv(_WORD_BYTES_MAX):
+                    return True
+            except ConnectionError:
+                return True
+        return False
+
+    def _note_bait(self) -> None:
+        for name, reached in self._bait.reached().items():
+            if name in self._reports:
+                self._reports[name] = Report(reached, self._reports[name].said)
+
+
+def _readable(sock: socket.socket, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))

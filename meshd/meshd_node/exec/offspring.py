@@ -56,6 +56,8 @@ def kill_orphans(known: Container[int]) -> None:
     for pid in children():
         if pid not in known and _session(pid) not in known:
             kill(pid)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def end_all(within_s: float) -> None:

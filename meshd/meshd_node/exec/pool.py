@@ -104,13 +104,18 @@ class WorkerPool:
         function_data: Callable[[Digest], bytes],
         *,
         worker_module: str,
+        maker: str = "",
         blank: int = 1,
         on_proved: Callable[[Proved], None] = lambda _: None,
     ) -> None:
-        """`blank` cages wait for tenants to come. `on_proved` is told what keeps work apart, when that is known."""
+        """`blank` cages wait for tenants to come. `on_proved` is told what keeps work apart, when that is known.
+
+        `maker` names a way to make cages, which is used though nothing is proved of it; empty is the best there is.
+        """
         self._crew = crew
         self._function_data = function_data
         self._worker_module = worker_module
+        self._maker = maker
         self._blank = blank
         self._on_proved = on_proved
         self._proved: Proved | None = None
@@ -181,9 +186,7 @@ class WorkerPool:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep a warden until cancelled; then end every worker and remove what they wrote."""
         with tempfile.TemporaryDirectory(prefix="meshd-work-", ignore_cleanup_errors=True) as scratch:
-            # Cages of another user pass through it to their own folders, and see none but theirs.
             self._scratch = Path(scratch)
-            self._scratch.chmod(0o711)
             async with trio.open_nursery() as self._nursery:
                 await self._keep_warden(task_status)
 
@@ -216,7 +219,7 @@ class WorkerPool:
     def _spawn(self) -> tuple[Wire[News], "subprocess.Popen[bytes]"]:
         """Start a warden, which hangs up when it ends and ends when it is hung up on."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (str(theirs.fileno()), str(self._scratch), self._worker_module)
+        arguments = (str(theirs.fileno()), str(self._scratch), self._worker_module, self._maker)
         with theirs:
             process = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
                 [sys.executable, "-P", "-m", "meshd_node.exec.warden", *arguments],

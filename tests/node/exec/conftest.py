@@ -26,12 +26,12 @@ WORKER_MODULE = "meshd_node.exec.worker"
 class Host:
     """Runs functions on workers and keeps what came back."""
 
-    def __init__(self) -> None:
+    def __init__(self, maker: str = "plain") -> None:
         self.functions: dict[Digest, bytes] = {}
         self.ready: set[int] = set()
         self.results: dict[int, dict[int, WorkResult]] = {}
         self.ended: dict[int, tuple[int | None, str]] = {}
-        self.pool = WorkerPool(self, self.functions.__getitem__, worker_module=WORKER_MODULE)
+        self.pool = WorkerPool(self, self.functions.__getitem__, worker_module=WORKER_MODULE, maker=maker)
         self._news = trio.Event()
         self._serials: dict[int, int] = {}
 
@@ -108,8 +108,8 @@ class Host:
 @pytest.fixture
 def new_host() -> Callable[[], Any]:
     @asynccontextmanager
-    async def open_host() -> AsyncIterator[Host]:
-        host = Host()
+    async def open_host(maker: str = "plain") -> AsyncIterator[Host]:
+        host = Host(maker)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(host.pool.run))
             yield host

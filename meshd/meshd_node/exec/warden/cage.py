@@ -1,4 +1,4 @@
-"""One cage, from its making to its end: its zygote's wire, the workers in it, and what waits to be told to it."""
+"""One cage, from its making to its end: its zygote's wire, its workers, what waits to be told to it."""
 
 import os
 import socket
@@ -9,21 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from meshd_node.exec.cage.cgroups import Group
 from meshd_node.exec.cage.spec import CageSpec, Maker
 from meshd_node.exec.control import CAGE_NEWS, CageNews, CageOrder, Received, Wire, close_all
 from meshd_node.exec.warden.recipe import Harness, Recipe
+from meshd_node.exec.warden.resident import Resident
 
 _DEATH_S: Final = 1.0
 # What a maker says before it fails is a line or two.
 _SAID_BYTES: Final = 2_000
-
-
-@dataclass(slots=True)
-class Resident:
-    """A worker, as its cage knows it."""
-
-    number: int
-    killed_at: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +34,8 @@ class Cage:
     pidfd: int
     tenant: bytes | None = None
     workers: dict[int, Resident] = field(default_factory=dict)
+    # All processes of the cage, where the kernel keeps groups.
+    group: Group | None = None
     ready: bool = False
     # It takes no more workers, and ends with its last one.
     retired: bool = False
@@ -103,6 +99,10 @@ class Cage:
         """End all that is in it and remove what it wrote; return what was said of its end, if anything was."""
         self._drop_outbox()
         self.wire.close()
+        for resident in self.workers.values():
+            resident.close_gate()
+        if self.group is not None:
+            self.group.kill()
         self.process.kill()
         with suppress(subprocess.TimeoutExpired):  # the kernel holds it; it runs nothing more
             self.process.wait(_DEATH_S)

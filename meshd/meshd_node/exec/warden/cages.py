@@ -7,10 +7,13 @@ from typing import Final
 
 from meshd_node.errors import CageError
 from meshd_node.exec import offspring
+from meshd_node.exec.cage.cgroups import Cgroups, Group
 from meshd_node.exec.cage.spec import Maker
 from meshd_node.exec.control import Ended, Fork, Kill, Ready, Start, close_all
-from meshd_node.exec.warden.cage import Cage, Resident
-from meshd_node.exec.warden.recipe import Harness, Recipe, harness_of
+from meshd_node.exec.warden.cage import Cage
+from meshd_node.exec.warden.gate import Gate
+from meshd_node.exec.warden.recipe import PIDS, Harness, Recipe, harness_of
+from meshd_node.exec.warden.resident import Resident
 from meshd_node.log import log
 
 # A cage takes 0.1 s, ten times that under load.
@@ -25,8 +28,8 @@ _REPLACE_S: Final = 0.25
 # Cages that fail are tried again, later each time.
 _RETRY_MIN_S: Final = 0.25
 _RETRY_MAX_S: Final = 30.0
-# A zygote's socket holds some hundred words; when it is full, it empties in ms.
-_FULL_S: Final = 0.01
+# A zygote's socket that is full empties in ms; so does the group of somebody who was killed.
+_SOON_S: Final = 0.01
 _REASON_CHARS: Final = 300
 
 Tell = Callable[[Ended], None]
@@ -35,9 +38,12 @@ Tell = Callable[[Ended], None]
 class Cages:
     """Makes cages, gives each to one tenant, tells how workers end."""
 
-    def __init__(self, maker: Maker, recipe: Recipe, selector: selectors.BaseSelector, tell: Tell) -> None:
+    def __init__(
+        self, maker: Maker, recipe: Recipe, cgroups: Cgroups | None, selector: selectors.BaseSelector, tell: Tell
+    ) -> None:
         self._maker = maker
         self._recipe = recipe
+        self._cgroups = cgroups
         self._selector = selector
         self._tell = tell
         self._cages: dict[int, Cage] = {}
@@ -48,6 +54,8 @@ class Cages:
         self._failures = 0
         # Ends of workers whose cages failed: told late, for whoever hears of them asks for others at once.
         self._owed: list[tuple[float, Ended]] = []
+        # Groups whose processes were killed, and take some ms to be gone.
+        self._emptying: list[Group] = []
 
     # --- what the daemon asks ---------------------------------------------------------------------------------
 
@@ -64,23 +72,34 @@ class Cages:
             self._failed(str(error), now)
             self._owe(start.number, str(error), now)
             return
-        cage.workers[start.number] = Resident(start.number)
+        resident = cage.workers[start.number] = Resident(start.number, start.limits)
         self._of_worker[start.number] = cage
-        cage.order(Fork(start.number, start.runtime, start.gpus, start.limits.memory_bytes), descriptors)
+        if self._cgroups is not None:
+            gate = resident.gate = Gate()
+            descriptors.append(gate.descriptor)
+            self._selector.register(gate, selectors.EVENT_READ, lambda now: self._admit(cage, resident, now))
+        cage.order(Fork(start.number, start.runtime, start.gpus, self._address_space(start)), descriptors)
+
+    def _address_space(self, start: Start) -> int:
+        """Bound addresses where nothing bounds memory, but for those whose GPU's driver reserves more than there is."""
+        bounded = self._cgroups is not None and "memory" in self._cgroups.controllers
+        return 0 if bounded or start.gpus else start.limits.memory_bytes
 
     def kill(self, number: int, now: float) -> None:
         """End a worker, if it is there."""
         cage = self._of_worker.get(number)
         if cage is not None:
-            resident = cage.workers[number]
-            resident.killed_at = resident.killed_at or now
+            cage.workers[number].kill(now)
             cage.order(Kill(number))
 
     def end_all(self) -> None:
         """End every cage."""
         for cage in list(self._cages.values()):
-            self._forget(cage)
-            cage.end()
+            self._remove(cage)
+        for group in self._emptying:
+            group.remove()
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     # --- time -------------------------------------------------------------------------------------------------
 
@@ -94,14 +113,15 @@ class Cages:
             if now >= at:
                 self._owed.remove((at, ended))
                 self._tell(ended)
+        self._emptying = [group for group in self._emptying if not group.remove()]
         if now >= self._next_blank():
             self._make_blank(now)
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do."""
         ends = [self._end_at(cage) for cage in self._cages.values()]
-        full = [now + _FULL_S for cage in self._cages.values() if cage.blocked]
-        return min([*ends, *full, *(at for at, _ in self._owed), self._next_blank()], default=math.inf)
+        soon = now + _SOON_S if self._emptying or any(cage.blocked for cage in self._cages.values()) else math.inf
+        return min([*ends, *(at for at, _ in self._owed), soon, self._next_blank()])
 
     def _end_at(self, cage: Cage) -> float:
         if not cage.ready:
@@ -153,23 +173,58 @@ class Cages:
             return  # it ended in this very turn
         received = cage.receive()
         match received and received.word:
-            case Ready() if not cage.ready:
-                cage.ready = True
-                self._failures = 0
-                cage.flush()
+            case Ready() if received and not cage.ready:
+                self._settle(cage, received.pid, now)
             case Ended(number, status, reason) if number in cage.workers:
                 self._worker_ended(cage, Ended(number, status, reason[:_REASON_CHARS]), now)
             case _:  # its end, or a word that no zygote says
                 self._end(cage, now)
 
     def _worker_ended(self, cage: Cage, ended: Ended, now: float) -> None:
-        del cage.workers[ended.number], self._of_worker[ended.number]
-        self._tell(ended)
+        resident = cage.workers.pop(ended.number)
+        del self._of_worker[ended.number]
+        breach = resident.breach(ended)
+        cage.retired = cage.retired or bool(breach)
+        self._tell(Ended(ended.number, ended.status, breach or ended.reason))
+        self._release(resident)
         if not cage.workers:
             cage.idle_since = now
             if cage.retired:
                 self._end(cage, now)
             self._bound_idle(now)
+
+    def _settle(self, cage: Cage, pid: int, now: float) -> None:
+        """Its zygote is there: bound what it will make, and tell it what to make."""
+        try:
+            if self._cgroups is not None:
+                cage.group = self._cgroups.make(f"cage-{cage.number}", pids=PIDS)
+                cage.group.add(pid)
+        except (OSError, CageError) as error:
+            self._end(cage, now, f"its cage could not be bounded: {error}")
+            return
+        cage.ready = True
+        self._failures = 0
+        cage.flush()
+
+    def _admit(self, cage: Cage, resident: Resident, now: float) -> None:
+        """A worker stands at its gate, or has ended there."""
+        if resident.gate is None:
+            return  # its cage ended in this very turn
+        assert cage.group is not None, "a zygote is told of workers once its cage is bounded"
+        self._selector.unregister(resident.gate)
+        try:
+            resident.admit(cage.group)
+        except (OSError, CageError) as error:
+            self._end(cage, now, f"the worker could not be bounded: {error}")
+
+    def _release(self, resident: Resident) -> None:
+        """Let go of what the kernel keeps of a worker that has ended."""
+        if resident.gate is not None:
+            self._selector.unregister(resident.gate)
+            resident.close_gate()
+        if resident.group is not None:
+            resident.group.kill()
+            self._emptying.append(resident.group)
 
     def _bound_idle(self, now: float) -> None:
         idle = [cage for cage in self._cages.values() if cage.tenant is not None and not cage.workers]
@@ -182,9 +237,7 @@ class Cages:
         """End a cage, and tell of those who were in it."""
         if cage.number not in self._cages:
             return
-        self._forget(cage)
-        said = cage.end()
-        offspring.kill_orphans({each.process.pid for each in self._cages.values()})
+        said = self._remove(cage)
         if cage.ready:
             for number in cage.workers:
                 self._tell(Ended(number, -1, why))
@@ -193,12 +246,20 @@ class Cages:
         for number in cage.workers:
             self._owe(number, f"its cage could not be made: {said}", now)
 
-    def _forget(self, cage: Cage) -> None:
+    def _remove(self, cage: Cage) -> str:
+        """End a cage; return what its maker said last."""
         del self._cages[cage.number]
         self._selector.unregister(cage.wire)
         self._selector.unregister(cage.pidfd)
-        for number in cage.workers:
+        for number, resident in cage.workers.items():
             del self._of_worker[number]
+            if resident.gate is not None:
+                self._selector.unregister(resident.gate)
+        said = cage.end()
+        if cage.group is not None:
+            self._emptying.append(cage.group)
+        offspring.kill_orphans({each.process.pid for each in self._cages.values()})
+        return said
 
     def _failed(self, said: str, now: float) -> None:
         self._failures += 1

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -41,6 +42,12 @@ def harness_of(start: Start) -> Harness:
     return Harness(start.environment, tuple(sorted(start.gpus)), start.limits.scratch_bytes or SCRATCH_BYTES)
 
 
+@lru_cache(maxsize=16)
+def _read_only(environment: str) -> tuple[Path, ...]:
+    """What an interpreter needs of the host. Finding it takes 10 ms, and it stays where it is."""
+    return closure(Path(environment) if environment else None)
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Makes the specs of this node's cages. `scratch` is a folder that others may enter (0711)."""
@@ -55,7 +62,7 @@ class Recipe:
             number=number,
             argv=(sys.executable, *zygote),
             environ=_ENVIRON,
-            read_only=closure(Path(harness.environment) if harness.environment else None),
+            read_only=_read_only(harness.environment),
             devices=gpu_devices(harness.gpus),
             limits=Limits(
                 pids=PIDS,

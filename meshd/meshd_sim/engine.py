@@ -43,7 +43,7 @@ class Engine:
     def run(self, until: float) -> None:
         """Let everything happen up to and at `until`."""
         queue, pop, events = self._queue, heapq.heappop, 0
-        with _no_garbage_collection():
+        with no_garbage_collection():
             while queue and queue[0][0] <= until:
                 self.now, _, action, subject = pop(queue)
                 action(subject)
@@ -58,7 +58,7 @@ def grain(when: float) -> float:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """A pass over the views of thousands of nodes takes longer than all that happens between two passes."""
     was_enabled = gc.isenabled()
     gc.disable()

@@ -7,22 +7,26 @@ from typing import Final
 
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Member
+from meshd_node.core.membership.entry import Entry
 from meshd_node.core.membership.events import (
     Event,
+    Inherited,
     NewsArrived,
     PeerDown,
     PeerUp,
+    Population,
     VerifiedClaim,
     VerifiedRevocation,
     VerifiedState,
 )
 from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.population import populate
 from meshd_node.core.membership.seeds import Seeds
 from meshd_protocol.ids import ID_BYTES, NodeId
 from meshd_protocol.records import CageLevel, Core, Offer, Phase
 from meshd_sim.conditions import Conditions
 from meshd_sim.disks import Damage, Disk
-from meshd_sim.engine import Engine
+from meshd_sim.engine import Engine, no_garbage_collection
 from meshd_sim.keys import Keyring
 from meshd_sim.membership import LIVING, MembershipHost, Self, Watch
 from meshd_sim.network import Network
@@ -261,12 +265,31 @@ class World:
             looks_after_s = age_s + ages.uniform(0.0, self.config.dial_last_s)
             self.engine.after(refresh_s - age_s, self._grow_old, (node, looks_after_s + _TOLD_S))
         self.run(refresh_s + _TOLD_S)
-        states = [self._states_of(node) for node in nodes]
-        for node in nodes:
-            others = [state for each, both in zip(nodes, states, strict=True) if each is not node for state in both]
-            teller = NodeId(states[0][0].state.publisher)
-            self._report(node, NewsArrived(teller, [], [], others, b"", True))
+        population = populate([self._states_of(node) for node in nodes])
+        with no_garbage_collection():
+            for node in nodes:
+                self._acquaint(node, nodes, population)
         return nodes
+
+    def _acquaint(self, node: Node, nodes: list[Node], population: Population) -> None:
+        """Let a node know all the others."""
+        assert node.host is not None, "it runs"
+        if len(node.host.machine.members()) == 1:
+            self._tell_watches(node, nodes)
+            self._report(node, Inherited(population))
+        else:  # its clock was so fast that it has tried its seeds already
+            others = [state for each in nodes if each is not node for state in self._states_of(each)]
+            self._report(node, NewsArrived(nodes[0].node, [], [], others, b"", True))
+
+    def _tell_watches(self, node: Node, nodes: list[Node]) -> None:
+        """Say what this node is about to see; nothing, if nobody watches: that takes longer than all else."""
+        if not self.watches:
+            return
+        now = node.clock.now()
+        for other in nodes:
+            if other is not node:
+                core, offer = self._states_of(other)
+                self._watch.changed(node.node, Entry(core, now, now, offer).member())
 
     def _grow_old(self, born: tuple[Node, float]) -> None:
         """Start a node, and let it tell what it says of itself to somebody whom nobody else knows."""
@@ -282,6 +305,7 @@ class World:
         assert process is not None, "it runs"
         process.enter(partial(host.handle, event))
 
-    def _states_of(self, node: Node) -> list[VerifiedState]:
+    def _states_of(self, node: Node) -> tuple[VerifiedState, VerifiedState]:
         assert node.host is not None, "it runs"
-        return node.host.own_states()
+        core, offer = node.host.own_states()
+        return core, offer

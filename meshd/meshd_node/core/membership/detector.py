@@ -110,6 +110,10 @@ class Detector:
         self._rings.add(entry.node)
         return []
 
+    def inherit(self, members: frozenset[NodeId]) -> None:
+        """All of these live, this node among them."""
+        self._rings.inherit(members)
+
     def member_gone(self, entry: Entry, now: float) -> list[Effect]:
         """A member is dead, has left or is revoked."""
         node = entry.node

@@ -123,10 +123,39 @@ class LoadChanged(Struct, frozen=True, gc=False):
     load: Load
 
 
+class Population(Struct, frozen=True, gc=False):
+    """All members of a mesh: who they are, sorted as well, their states by shelf, and the hashes (`populate`)."""
+
+    nodes: frozenset[NodeId]
+    living: list[NodeId]
+    shelves: list[list[tuple[NodeId, VerifiedState, VerifiedState]]]
+    hashes: list[int]
+    root: int
+
+
+class Inherited(Struct, frozen=True, gc=False):
+    """This node, which knows only itself, has belonged for long to a mesh of these living members, itself included.
+
+    It answers as if a peer had told all of it, but without a word on each member.
+    """
+
+    population: Population
+
+
 class Tick(Struct, frozen=True, gc=False):
     """The time that the last `Wake` named has come."""
 
 
 Event: TypeAlias = (
-    PeerUp | PeerDown | DialFailed | MessageArrived | NewsArrived | Published | ClaimMade | Revoked | LoadChanged | Tick
+    PeerUp
+    | PeerDown
+    | DialFailed
+    | MessageArrived
+    | NewsArrived
+    | Published
+    | ClaimMade
+    | Revoked
+    | LoadChanged
+    | Inherited
+    | Tick
 )

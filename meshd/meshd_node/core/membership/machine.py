@@ -16,6 +16,7 @@ from meshd_node.core.membership.events import (
     ClaimMade,
     DialFailed,
     Event,
+    Inherited,
     LoadChanged,
     MessageArrived,
     NewsArrived,
@@ -136,6 +137,10 @@ class Membership:
             case LoadChanged(load):
                 self._detector.load = load
                 return []
+            case Inherited(population):
+                self._roster.inherit(population, now)
+                self._detector.inherit(population.nodes)
+                effects = self._repair.answered(self._node, len(population.nodes) - 1, now)
             case _:
                 assert_never(event)
         return self._settled(effects, now)

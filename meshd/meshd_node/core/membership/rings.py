@@ -89,6 +89,12 @@ class Rings:
         """Take in a member. Nothing changes if it is here."""
         self._joining[node] = None
 
+    def inherit(self, members: frozenset[NodeId]) -> None:
+        """Take in all of these, this node among them, in place of those who are here."""
+        self._rings = _sorted_rings(members, self._count)
+        self._shared = self._moved = True
+        self._changed()
+
     def discard(self, node: NodeId) -> None:
         """Let a member go. Nothing changes if it is not here; this node itself stays."""
         self._settle()

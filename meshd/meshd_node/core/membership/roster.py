@@ -10,7 +10,7 @@ from msgspec import Struct
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Drop, Effect, MemberChanged, MemberState
 from meshd_node.core.membership.entry import Entry
-from meshd_node.core.membership.events import VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.events import Population, VerifiedRevocation, VerifiedState
 from meshd_node.core.membership.hashes import record_hash
 from meshd_node.core.membership.revocations import Revocations
 from meshd_node.core.membership.shelves import Shelves
@@ -144,6 +144,12 @@ class Roster:
         if math.isinf(self._sweep_at):
             self._sweep_at = now + self._lease_s() / _SWEEPS_PER_LEASE
         return News(entry, True, True, False, self._settle(entry, MemberState.DEAD, False, now, changed=True))
+
+    def inherit(self, population: Population, now: float) -> None:
+        """Hold all of these members; this node, the only one so far, stays as it is."""
+        assert self._living == [self._node], "it knows only itself"
+        self._living = population.living.copy()
+        self.shelves.inherit(population, now)
 
     # --- what its observers say -----------------------------------------------------------------------------------
 

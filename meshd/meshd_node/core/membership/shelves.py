@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from meshd_node.core.membership.entry import Entry
+from meshd_node.core.membership.events import Population
 from meshd_protocol.ids import NodeId
 
 SHELVES: Final = 256
@@ -47,6 +48,17 @@ class Shelves:
         """Put a new one in. Its records are not counted by that."""
         self._entries[entry.node[0]][entry.node] = entry
         self._size += 1
+
+    def inherit(self, population: Population, now: float) -> None:
+        """Hold all of these, and what is held of the one that is here already."""
+        before = list(self)
+        self._entries = [
+            {node: Entry(core, now, now, offer) for node, core, offer in shelf} for shelf in population.shelves
+        ]
+        for entry in before:
+            self._entries[entry.node[0]][entry.node] = entry
+        self._size, self._changed = len(population.nodes), [now] * SHELVES
+        self._hashes, self.root = population.hashes.copy(), population.root
 
     def remove(self, node: NodeId) -> None:
         """Take one out, whose records are not counted any more."""

@@ -10,10 +10,10 @@ import msgspec
 
 from meshd_node.exec import offspring
 from meshd_node.exec.cage.cgroups import Cgroups
-from meshd_node.exec.cage.proof import prove_best
+from meshd_node.exec.cage.proof import best, prove_in_turn
 from meshd_node.exec.cage.spec import Maker
 from meshd_node.exec.control import Proved
-from meshd_node.log import log
+from meshd_protocol.records import CageLayer
 
 # Attacks have bounds of their own; this one is for a prover that hangs as a whole.
 PROOF_S: Final = 30.0
@@ -62,7 +62,6 @@ class Prover:
 
 
 def _best(candidates: Sequence[Maker], cgroups: Cgroups | None) -> Proved:
-    maker, proof = prove_best(candidates, cgroups)
-    for layer in proof.layers:
-        log.debug("cage_layer", maker=maker.name, layer=layer.name, active=layer.active, detail=layer.detail)
-    return Proved(proof.level, proof.published(), maker.name)
+    proof = best(prove_in_turn(candidates, cgroups))
+    layers = [CageLayer(layer.name, layer.active) for layer in proof.layers]
+    return Proved(proof.level, layers, proof.maker)

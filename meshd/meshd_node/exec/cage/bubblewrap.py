@@ -18,17 +18,13 @@ from meshd_node.exec.cage.threshold import Threshold
 
 _NAMESPACES: Final = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
 _USERS: Final = ("--unshare-user", "--uid", str(inside.NOBODY), "--gid", str(inside.NOBODY))
-# The program dies with us, is PID 1 of its namespace (all others end with it), and has no terminal to type into.
-_BOUND: Final = (
-    "--die-with-parent",
-    "--as-pid-1",
-    "--new-session",
-    "--hostname",
-    inside.HOST_NAME,
-    "--cap-drop",
-    "ALL",
-)
-# Just enough to become the cage's user at its threshold, and lost by that.
+# It dies with us, and has no terminal to type into.
+_BOUND: Final = ("--die-with-parent", "--new-session", "--hostname", inside.HOST_NAME, "--cap-drop", "ALL")
+# The program is the first process of its namespace: all others end with it.
+_FIRST: Final = "--as-pid-1"
+# Just enough to become the cage's user at its threshold, and lost by that. The program is not the first process then:
+# bubblewrap has given up its capabilities by its end, and root without any can not kill another user's process, which
+# is how the kernel ends a child with its parent. Its own first process it can.
 _MAY_BECOME_ANOTHER: Final = tuple(
     word for name in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP") for word in ("--cap-add", name)
 )
@@ -58,6 +54,7 @@ class Bubblewrap:
             stderr=spec.stderr,
             cwd="/",
             pass_fds=spec.pass_fds,
+            start_new_session=True,  # who stops the daemon from a terminal does not stop this
             user=before,
             group=before,
             extra_groups=None if before is None else [],
@@ -67,7 +64,9 @@ class Bubblewrap:
         """Nothing is left of such a cage: its processes end with the first, its scratch folder was in memory."""
 
     def _command(self, spec: CageSpec, uid: int | None) -> list[str]:
-        users = _MAY_BECOME_ANOTHER if not self.own_users else (*_USERS, *(["--disable-userns"] * self.last_users))
+        users = (
+            _MAY_BECOME_ANOTHER if not self.own_users else (_FIRST, *_USERS, *(["--disable-userns"] * self.last_users))
+        )
         steps = Threshold(spec.limits, uid, inside.READABLE, inside.WRITABLE, namespaced=True)
         files = [*_files(spec), *_devices(spec), *_scratch(spec)]
         inner = threshold.command(steps, spec.argv)

@@ -9,8 +9,9 @@ import pytest
 
 import meshd_sdk
 
-_HEAVY = ("asyncio", "blake3", "click", "cloudpickle", "cryptography", "dataclasses", "meshd_node", "meshd_protocol.values", "msgpack",
-          "multiprocessing", "numpy", "pathlib", "rich", "structlog", "trio")  # fmt: skip
+_HEAVY = ("asyncio", "blake3", "click", "cloudpickle", "cryptography", "dataclasses", "meshd_node",
+          "meshd_protocol.values", "msgpack", "multiprocessing", "numpy", "pathlib", "rich", "structlog",
+          "trio")  # fmt: skip
 
 
 def test_import_loads_nothing_heavy():

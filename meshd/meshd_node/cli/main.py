@@ -25,6 +25,7 @@ _VERBS: Final = {
     "peers": "List the members of the mesh; --watch shows what becomes of them.",
     "lookup": "Find a node, a job or a blob, wherever in the mesh it is.",
     "netcheck": "Say what of this node others can reach, how clocks differ, and what to mend.",
+    "doctor": "Say what keeps work apart from this machine, what is missing, and how to get it.",
     "drain": "Have this node finish what runs and take nothing new.",
     "revoke": "Take a node's place in the mesh away, for good.",
     "jobs": "List the jobs submitted on this node.",

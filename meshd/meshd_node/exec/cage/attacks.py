@@ -212,7 +212,7 @@ def _writing(folder: str, token: str) -> Attack:
 def _inherited(allowed: list[str]) -> str:
     if foreign := sorted(set(os.environ) - set(allowed)):
         return f"has {foreign[0]}"
-    raise OSError(errno.ENOENT, "nothing foreign")
+    raise OSError("nothing but what it was given")
 
 
 def _read_memory(pid: int) -> str:
@@ -351,8 +351,8 @@ def _touch(size: int) -> None:
 
 
 def _spin() -> None:
-    """Use three times the share of a period."""
-    while time.process_time() < 0.03:
+    """Use twice the share of a period."""
+    while time.process_time() < 0.006:
         pass
 
 

@@ -4,14 +4,14 @@ Layers are named for what is out of reach, not for what keeps it there: two wall
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from meshd_node.exec.cage.cgroups import Cgroups
 from meshd_node.exec.cage.spec import Maker
 from meshd_node.exec.cage.trial import Findings, Report, try_cage
-from meshd_protocol.records import CageLayer, CageLevel
+from meshd_protocol.records import CageLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,6 @@ class Proof:
     level: CageLevel
     layers: tuple[Layer, ...]
     fault: str = ""
-
-    def published(self) -> list[CageLayer]:
-        """What others are told."""
-        return [CageLayer(layer.name, layer.active) for layer in self.layers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +113,32 @@ _RULES: Final = (
 
 def prove(maker: Maker, cgroups: Cgroups | None) -> Proof:
     """Attack a cage of this maker and say what it kept. From the main thread, see `Maker`; 0.3 s."""
-    return judge(maker.name, try_cage(maker, cgroups), wasm=importlib.util.find_spec("wasmtime") is not None)
+    return judge(maker.name, try_cage(maker, cgroups), wasm=wasm_runs())
 
 
-def prove_best(makers: Sequence[Maker], cgroups: Cgroups | None) -> tuple[Maker, Proof]:
-    """The first maker whose cages are strict or, if none's are, the first of those with the highest level."""
-    proofs: list[tuple[Maker, Proof]] = []
+def prove_in_turn(makers: Iterable[Maker], cgroups: Cgroups | None) -> list[Proof]:
+    """What each maker's cages kept, up to the first that are strict."""
+    proofs: list[Proof] = []
     for maker in makers:
-        proofs.append((maker, prove(maker, cgroups)))
-        if proofs[-1][1].level is CageLevel.STRICT:
-            return proofs[-1]
-    return max(proofs, key=lambda each: (each[1].level, not each[1].fault))
+        proofs.append(prove(maker, cgroups))
+        if proofs[-1].level is CageLevel.STRICT:
+            break
+    return proofs
+
+
+def best(proofs: Iterable[Proof]) -> Proof:
+    """The first of the highest level; of the lowest one that could make a cage at all."""
+    return max(proofs, key=lambda proof: (proof.level, not proof.fault))
+
+
+def remedy(layer: str) -> str:
+    """How to get a layer; empty for one that is not known here."""
+    return next((rule.remedy for rule in _RULES if rule.name == layer), "")
+
+
+def wasm_runs() -> bool:
+    """Whether programs in WebAssembly can run here: they keep to themselves in any cage, and in none."""
+    return importlib.util.find_spec("wasmtime") is not None
 
 
 def judge(maker: str, findings: Findings, *, wasm: bool) -> Proof:
@@ -165,7 +176,7 @@ def _matching(beginning: str, findings: Findings) -> dict[str, Report]:
 
 
 def _kept(reports: dict[str, Report]) -> str:
-    said = sorted({report.said for report in reports.values()})
-    if len(reports) == 1:
-        return said[0]
-    return f"{len(reports)} attacks refused ({', '.join(said)})"
+    answers = ", ".join(sorted({report.said for report in reports.values()}))
+    if len(reports) > 1:
+        return f"{len(reports)} attacks refused ({answers})"
+    return f"refused ({answers})" if answers.isupper() else answers

@@ -30,7 +30,7 @@ _TRIAL_S: Final = 15.0
 # Killed processes are gone in ms.
 _END_S: Final = 3.0
 _WORD_BYTES_MAX: Final = 16 << 10
-_FAULT_CHARS_MAX: Final = 300
+_SAID_BYTES_MAX: Final = 300
 _CREDENTIALS: Final = struct.Struct("=3i")
 # The numbers of wardens' cages count from 1: that of a trial is far from them, and not another process's.
 _NUMBER_FIRST: Final = 1 << 15
@@ -43,7 +43,8 @@ _LIMITS: Final = Limits(pids=24, scratch_bytes=4 * _MIB, open_files=128, file_by
 _ADDRESS_SPACE: Final = 256 * _MIB
 _WORKER_MEMORY: Final = 32 * _MIB
 _CAGE_MEMORY: Final = 256 * _MIB
-_WORKER_CPU_MILLI: Final = 200
+# So little that even on a busy machine the share of a period is used up.
+_WORKER_CPU_MILLI: Final = 30
 _SHARED: Final = ("pid", "mnt", "net", "ipc")
 _counter: Final = itertools.count(1)
 
@@ -66,7 +67,7 @@ class Findings:
 
 def try_cage(maker: Maker, cgroups: Cgroups | None) -> Findings:
     """Make a cage, attack it, end it. From the main thread; takes 0.3 s, at most some 20 where something hangs."""
-    with tempfile.TemporaryDirectory(prefix="meshd-trial-") as name, laid(Path(name)) as bait:
+    with tempfile.TemporaryDirectory(prefix=f"meshd-trial-{os.getpid()}-") as name, laid(Path(name)) as bait:
         folder = Path(name)
         folder.chmod(0o711)  # for cages that run as another user: their scratch folder lies in it
         return _Trial(maker, cgroups, bait, folder).run()
@@ -93,10 +94,11 @@ class _Trial:
         with self._control, self._theirs, open(self._folder / "stderr", "w+b") as stderr:
             spec = self._spec(stderr.fileno())
             fault = self._attack(spec)
-            said = os.pread(stderr.fileno(), _FAULT_CHARS_MAX, 0).decode("utf-8", "replace").strip()
-        if fault:
-            return Findings(self._reports, f"{fault}: {said.splitlines()[-1]}" if said else fault)
-        return Findings(self._reports)
+            end = os.fstat(stderr.fileno()).st_size
+            said = os.pread(stderr.fileno(), _SAID_BYTES_MAX, max(0, end - _SAID_BYTES_MAX)).decode("utf-8", "replace")
+        if fault and said.strip():
+            fault = f"{fault}: {said.strip().splitlines()[-1]}"
+        return Findings(self._reports, fault)
 
     def _attack(self, spec: CageSpec) -> str:
         """Make the cage and go through with it; what went wrong, if anything did."""
@@ -111,7 +113,11 @@ class _Trial:
         except TimeoutError:
             return f"it did not answer in {_TRIAL_S:.0f} s"
         except EOFError:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)  # it may be about to say why
             return "it ended early"
+        except ValueError:
+            return "something else than our attacks speaks in it"
         except OSError as error:
             return str(error)
         finally:
@@ -175,7 +181,7 @@ class _Trial:
             match word:
                 case {"left": True}:
                     self._remember(pid)
-                case {"begin": True, "namespaces": namespaces}:
+                case {"begin": True, "namespaces": dict(namespaces)}:
                     self._remember(pid)
                     self._begin(process, uid, namespaces)
                     self._control.send(b"x")
@@ -184,8 +190,10 @@ class _Trial:
                     self._control.send(b"x")
                 case {"attack": str(name), "reached": bool(reached), "said": str(said)}:
                     self._reports[name] = Report(reached, said)
-                case _:
+                case {"done": True}:
                     return
+                case _:
+                    raise ValueError
 
     def _hear(self) -> tuple[dict[str, Any], int, int]:
         """The next word, and the process and user that said it."""

@@ -148,6 +148,7 @@ class Answers:
             "roles": sorted(self._me.roles),
             "voters": "nodes" if len(operators) == 1 else "operators",
             "isolation": self._isolation(),
+            "cage": None if own is None else _cage(own.offer),
             # Once it is renewed, it is first published.
             "certificate_expires": (self._me if own is None else own.certified).not_after,
             "sent": {
@@ -214,6 +215,16 @@ def _fullness(load: Load | None, offer: Offer | None, window: ExecutorSummary | 
     if load is not None and offer is not None:
         return load.running / max(1, offer.slots)
     return None if window is None else window.held_units / max(1, window.window_units)
+
+
+def _cage(offer: Offer | None) -> Json | None:
+    """What this node's cages keep, as it tells everybody; no layers before it is known."""
+    if offer is None:
+        return None
+    return {
+        "level": offer.cage.name.lower().replace("_", "-"),
+        "layers": [{"name": layer.name, "active": layer.active} for layer in offer.layers],
+    }
 
 
 def _job(job: JobSummary, now: float, wall: float) -> Json:

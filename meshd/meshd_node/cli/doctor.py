@@ -1,0 +1,124 @@
+"""`meshd doctor`: what keeps others' work apart from this machine, what is missing, and how to get it."""
+
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshd_node.capacity.gpus import load_nvml, survey
+from meshd_node.capacity.pythons import PYTHON
+from meshd_node.cli.daemon import DaemonAbsent, ask
+from meshd_node.cli.exits import Exit
+from meshd_node.cli.output import Output
+from meshd_node.cli.text import printable, size, table_of
+from meshd_node.exec.cage.cgroups import Cgroups
+from meshd_node.exec.cage.makers import makers
+from meshd_node.exec.cage.proof import Proof, best, prove_in_turn, remedy, wasm_runs
+from meshd_protocol.messages.local import Question
+from meshd_protocol.records import CageLevel
+
+_STRICT = CageLevel.STRICT.name.lower()
+
+
+@click.command("doctor")
+@click.option("--here", is_flag=True, help="Attack a cage of this user's, even if a daemon has attacked its own.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(here: bool, as_json: bool) -> int:
+    """Say what keeps work apart from this machine, by the daemon or by attacking a cage now. Exit code 1: mend it."""
+    return doctor(Output(), here=here, as_json=as_json)
+
+
+def doctor(output: Output, *, here: bool, as_json: bool) -> int:
+    """Ask the daemon what it has proved; without one, prove it."""
+    found = (None if here else _proved_by_daemon()) or _proved_here()
+    found |= _resources()
+    found["ok"] = found["level"] == _STRICT and not found["gpu_faults"]
+    if as_json:
+        output.json(found)
+    else:
+        _print(output, found)
+    return Exit.OK if found["ok"] else Exit.FAILED
+
+
+def _proved_by_daemon() -> dict[str, Any] | None:
+    """What the daemon says that its cages keep; None without a daemon, or before it knows."""
+    try:
+        cage = table_of(ask(Question.STATUS)).get("cage")
+    except DaemonAbsent:
+        return None
+    if not cage or not cage["layers"]:
+        return None
+    layers = [{**layer, "detail": "", "remedy": remedy(layer["name"])} for layer in cage["layers"]]
+    return {
+        "proved_by": "daemon",
+        "level": cage["level"],
+        "layers": layers,
+        "maker": None,
+        "cgroups": None,
+        "tried": [],
+    }
+
+
+def _proved_here() -> dict[str, Any]:
+    """What this user's cages keep, by attacking them: under a second."""
+    cgroups = Cgroups.find()
+    with closing(cgroups) if cgroups else nullcontext():
+        proofs = prove_in_turn(makers(), cgroups)
+    proof = best(proofs)
+    return {
+        "proved_by": "this command",
+        "level": _level(proof),
+        "maker": proof.maker,
+        "cgroups": cgroups.text if cgroups else None,
+        "layers": [
+            {"name": layer.name, "active": layer.active, "detail": layer.detail, "remedy": layer.remedy}
+            for layer in proof.layers
+        ],
+        "tried": [{"maker": each.maker, "level": _level(each), "fault": each.fault} for each in proofs],
+    }
+
+
+def _level(proof: Proof) -> str:
+    return proof.level.name.lower().replace("_", "-")
+
+
+def _resources() -> dict[str, Any]:
+    gpus = survey(load_nvml(Path("/")))
+    return {
+        "runtimes": [f"python {PYTHON}", "command", *(["wasm"] if wasm_runs() else [])],
+        "gpus": [{"uuid": gpu.uuid, "model": gpu.model, "memory_bytes": gpu.memory_bytes} for gpu in gpus.gpus],
+        "gpu_faults": list(gpus.faults),
+    }
+
+
+def _print(output: Output, found: dict[str, Any]) -> None:
+    by = f", by {found['maker']}" if found["maker"] else ""
+    output.line(f"cage      {found['level']}{by}, as proved by {_who(found)}")
+    if found["proved_by"] != "daemon":
+        output.line(f"groups    {found['cgroups'] or 'none: memory is bounded for each process alone'}")
+    output.line(f"runtimes  {', '.join(found['runtimes'])}")
+    for gpu in found["gpus"]:
+        output.line(f"gpu       {printable(gpu['model'])}, {size(gpu['memory_bytes'])} ({printable(gpu['uuid'])})")
+    for fault in found["gpu_faults"]:
+        output.line(f"MEND      {printable(fault)}")
+    for tried in found["tried"]:
+        if tried["fault"]:
+            output.line(f"note      no cage by {tried['maker']}: {printable(tried['fault'])}")
+    _print_layers(output, found["layers"])
+    if found["level"] != _STRICT:
+        output.line(f"MEND      work of other operators needs the level {_STRICT}, unless the charter says otherwise")
+
+
+def _who(found: dict[str, Any]) -> str:
+    return "the daemon at its start" if found["proved_by"] == "daemon" else "attacking one now"
+
+
+def _print_layers(output: Output, layers: list[dict[str, Any]]) -> None:
+    output.table(
+        ("LAYER", "STATE", "FOUND"),
+        [(layer["name"], "active" if layer["active"] else "MISSING", layer["detail"] or "-") for layer in layers],
+    )
+    for layer in layers:
+        if not layer["active"]:
+            output.line(f"to get    {printable(layer['name'])}: {layer['remedy'] or 'see `meshd doctor --here`'}")

@@ -1,6 +1,8 @@
 """Cages attacked for real, by every maker that there is here, and cages that are none."""
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from meshd_node.exec.cage import trial
+from meshd_node.exec.cage import bait, trial
 from meshd_node.exec.cage.cgroups import Cgroups
 from meshd_node.exec.cage.confined import Confined
 from meshd_node.exec.cage.makers import makers
@@ -121,6 +123,26 @@ def test_a_cage_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert "did not answer" in proof.fault
     assert proof.level < CageLevel.CONFINED
+
+
+def test_a_warden_without_network_proves_its_cages_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, cgroups: Cgroups | None
+) -> None:
+    """Its systemd unit has none (PrivateNetwork=yes): nothing can listen, and nothing can be reached."""
+
+    class Unconnected(socket.socket):
+        def bind(self, address: object) -> None:
+            if self.family == socket.AF_INET:
+                raise OSError(errno.EADDRNOTAVAIL, "no network")
+            super().bind(address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bait.socket, "socket", Unconnected)
+
+    proof = prove(Plain(), cgroups)
+
+    assert not proof.fault
+    assert "connect by TCP" not in missing(proof)["network"]
+    assert "connected" in missing(proof)["unix sockets"]
 
 
 def test_a_maker_whose_program_is_not_there_has_no_cages(monkeypatch: pytest.MonkeyPatch) -> None:

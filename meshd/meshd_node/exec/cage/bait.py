@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_DISCARD: Final = 9
 _WAITING: Final = "import sys; sys.stdin.read()"
 
 
@@ -21,8 +22,9 @@ class Bait:
     token: str
     secret: Path
     victim: "subprocess.Popen[bytes]"
-    tcp: socket.socket
-    udp: socket.socket
+    # None where there is no network to begin with, as in the unit of the warden.
+    tcp: socket.socket | None
+    udp: socket.socket | None
     abstract: socket.socket
     path: socket.socket
 
@@ -32,8 +34,8 @@ class Bait:
             "token": self.token,
             "secret": str(self.secret),
             "victim": self.victim.pid,
-            "tcp": self.tcp.getsockname()[1],
-            "udp": self.udp.getsockname()[1],
+            "tcp": _port(self.tcp),
+            "udp": _port(self.udp),
             "abstract": self.abstract.getsockname()[1:].decode(),
             "path": self.path.getsockname(),
         }
@@ -42,8 +44,8 @@ class Bait:
         """Which attacks came through, by name, whatever the attacker says."""
         return {
             "kill a process": self.victim.poll() is not None,
-            "connect by TCP": _was_reached(self.tcp),
-            "send by UDP": _was_reached(self.udp),
+            "connect by TCP": self.tcp is not None and _was_reached(self.tcp),
+            "send by UDP": self.udp is not None and _was_reached(self.udp),
             "abstract unix socket": _was_reached(self.abstract),
             "unix socket of a path": _was_reached(self.path),
         }
@@ -58,8 +60,8 @@ def laid(folder: Path) -> Iterator[Bait]:
             token,
             _secret(folder / "secret", token),
             stack.enter_context(_victim(token)),
-            stack.enter_context(_listening(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))),
-            stack.enter_context(_listening(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0))),
+            stack.enter_context(_on_the_network(socket.SOCK_STREAM)),
+            stack.enter_context(_on_the_network(socket.SOCK_DGRAM)),
             stack.enter_context(_listening(socket.AF_UNIX, socket.SOCK_STREAM, f"\0meshd-{token}")),
             stack.enter_context(_open_to_all(folder / "socket")),
         )
@@ -95,6 +97,21 @@ def _open_to_all(path: Path) -> Iterator[socket.socket]:
     with _listening(socket.AF_UNIX, socket.SOCK_STREAM, str(path)) as sock:
         path.chmod(0o777)  # many daemons' are: Landlock does not close them
         yield sock
+
+
+@contextmanager
+def _on_the_network(kind: int) -> Iterator[socket.socket | None]:
+    try:
+        sock = _listening(socket.AF_INET, kind, ("127.0.0.1", 0))
+    except OSError:
+        yield None
+        return
+    with sock:
+        yield sock
+
+
+def _port(sock: socket.socket | None) -> int:
+    return _DISCARD if sock is None else int(sock.getsockname()[1])
 
 
 def _listening(family: int, kind: int, address: object) -> socket.socket:

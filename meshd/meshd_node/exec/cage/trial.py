@@ -8,7 +8,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,13 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import meshd_node
 from meshd_node.errors import CageError
-from meshd_node.exec.cage import attacks
 from meshd_node.exec.cage.bait import Bait, laid
 from meshd_node.exec.cage.cgroups import Cgroups, Group
-from meshd_node.exec.cage.closure import closure
-from meshd_node.exec.cage.spec import CageSpec, Limits, Maker, user_of
+from meshd_node.exec.cage.spec import CageSpec, Maker
+from meshd_node.exec.cage.trial_spec import CAGE_MEMORY, PIDS, WORKER_CPU_MILLI, WORKER_MEMORY, trial_spec
 
 # A trial takes 0.3 s. A cage that hangs (bubblewrap does, where it is refused a call that it needs) is given up.
 _TRIAL_S: Final = 15.0
@@ -32,19 +29,6 @@ _END_S: Final = 3.0
 _WORD_BYTES_MAX: Final = 16 << 10
 _SAID_BYTES_MAX: Final = 300
 _CREDENTIALS: Final = struct.Struct("=3i")
-# The numbers of wardens' cages count from 1: that of a trial is far from them, and not another process's.
-_NUMBER_FIRST: Final = 1 << 15
-_ENVIRON: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-_PLACES: Final = ("HOME", "TMPDIR", "PWD")
-
-_MIB: Final = 1 << 20
-_LIMITS: Final = Limits(pids=24, scratch_bytes=4 * _MIB, open_files=128, file_bytes=2 * _MIB)
-# An interpreter has 30 MiB of addresses, and touches 10.
-_ADDRESS_SPACE: Final = 256 * _MIB
-_WORKER_MEMORY: Final = 32 * _MIB
-_CAGE_MEMORY: Final = 256 * _MIB
-# So little that even on a busy machine the share of a period is used up.
-_WORKER_CPU_MILLI: Final = 30
 _SHARED: Final = ("pid", "mnt", "net", "ipc")
 _counter: Final = itertools.count(1)
 
@@ -127,50 +111,15 @@ class _Trial:
     # --- what it is made of -----------------------------------------------------------------------------------
 
     def _spec(self, stderr: int) -> CageSpec:
-        number = _NUMBER_FIRST | os.getpid() % _NUMBER_FIRST
-        bounded = "memory" in self._controllers and self._group is not None
-        limits = Limits(
-            memory_bytes=0 if bounded else _ADDRESS_SPACE,
-            pids=_LIMITS.pids,
-            scratch_bytes=_LIMITS.scratch_bytes,
-            open_files=_LIMITS.open_files,
-            file_bytes=_LIMITS.file_bytes,
-        )
-        targets = {
-            **self._bait.targets(),
-            "folders": self._folders(),
-            "environ": [*_ENVIRON, *_PLACES],
-            "memory_grouped": bounded,
-            "memory_bytes": _WORKER_MEMORY if bounded else _ADDRESS_SPACE,
-            "cpu_grouped": "cpu" in self._controllers and self._group is not None,
-            "pids": limits.pids,
-            "open_files": limits.open_files,
-            "scratch_bytes": limits.scratch_bytes,
-        }
-        script, control = str(Path(attacks.__file__).resolve()), self._theirs.fileno()
-        return CageSpec(
-            number=number,
-            argv=(sys.executable, "-I", "-S", script, str(control), json.dumps(targets)),
-            environ=_ENVIRON,
-            read_only=closure(),
-            limits=limits,
-            scratch=self._folder / "scratch",
-            pass_fds=(control,),
-            uid=user_of(number),
-            stderr=stderr,
-        )
-
-    def _folders(self) -> list[str]:
-        """Where work must not write: the system, the interpreter, ourselves."""
-        ours = Path(meshd_node.__file__).parent
-        return ["/", "/etc", "/usr", "/dev", sys.prefix, sys.base_prefix, str(ours), str(self._folder)]
+        held = self._controllers if self._group is not None else frozenset()
+        return trial_spec(self._bait, self._folder, held, control=self._theirs.fileno(), stderr=stderr)
 
     def _make_group(self, cgroups: Cgroups | None) -> Group | None:
         if cgroups is None:
             return None
         with suppress(CageError):
             # Its processes, and the one or two that make it.
-            return cgroups.make(f"trial-{next(_counter)}", memory_bytes=_CAGE_MEMORY, pids=_LIMITS.pids + 2)
+            return cgroups.make(f"trial-{next(_counter)}", memory_bytes=CAGE_MEMORY, pids=PIDS + 2)
         return None
 
     # --- what it says -----------------------------------------------------------------------------------------
@@ -225,8 +174,8 @@ class _Trial:
         if self._group is None:
             return
         with suppress(OSError, CageError):
-            cpu_milli = _WORKER_CPU_MILLI if kind == "cpu" else 0
-            self._groups[kind] = self._group.make(kind, memory_bytes=_WORKER_MEMORY, cpu_milli=cpu_milli)
+            cpu_milli = WORKER_CPU_MILLI if kind == "cpu" else 0
+            self._groups[kind] = self._group.make(kind, memory_bytes=WORKER_MEMORY, cpu_milli=cpu_milli)
             self._groups[kind].add(pid)
 
     # --- its end ----------------------------------------------------------------------------------------------

@@ -73,6 +73,14 @@ class LendConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CageConfig:
+    """What keeps work apart from this machine."""
+
+    # Run work without a cage, for whoever knows all who may submit it. This node then says that it has none.
+    off: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What is written to standard error: from which level on, and whether as JSON, one object a line."""
 
@@ -96,6 +104,7 @@ class NodeConfig:
     drain_s: float = 30.0
     listen: ListenConfig = field(default_factory=ListenConfig)
     lend: LendConfig = field(default_factory=LendConfig)
+    cage: CageConfig = field(default_factory=CageConfig)
     log: LogConfig = field(default_factory=LogConfig)
     net: NetConfig = field(default_factory=NetConfig)
     membership: MembershipConfig = field(default_factory=MembershipConfig)

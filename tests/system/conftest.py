@@ -231,6 +231,8 @@ class Lab:
         environment |= {
             "MESHD_DIR": str(self.folder / name),
             "MESHD_LEND_SLOTS": "1",
+            # Units and tests tell each other things through files. What cages are for: test_caged_work.py.
+            "MESHD_CAGE_OFF": "true",
             "MESHD_LOG_LEVEL": "debug",
             "MESHD_DRAIN_S": "10",
             "TMPDIR": str(scratch),

@@ -48,7 +48,7 @@ from meshd_node.services.revocations import NodeRevoked, RevocationService
 from meshd_node.services.router import Router
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import NodeId
-from meshd_protocol.records import CageLevel, Core, Offer, Phase, Revocation
+from meshd_protocol.records import Core, Offer, Phase, Revocation
 from meshd_protocol.revocations import revokes
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
@@ -112,7 +112,14 @@ class Daemon:
         owner = Owner(me.node, seams.rng, config.owner)
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
         self._open_jobs = OpenJobs(owner.jobs, self._directory)
-        self._workers = WorkerPool(self._execution, self._execution.functions.get, worker_module=worker_module)
+        self._workers = WorkerPool(
+            self._execution,
+            self._execution.functions.get,
+            worker_module=worker_module,
+            maker="plain" if config.cage.off else "",
+            blank=1 if self._slots else 0,
+            on_proved=self._tell_of_cage,
+        )
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
         self._execution.connect(self._workers, self._jobs, self._draining.idle)
         self._executors = Executors(
@@ -244,6 +251,12 @@ class Daemon:
         self._membership.publish(core, certified)
         self._directory.introduce(core, certified)
 
+    def _tell_of_cage(self) -> None:
+        """Tell the mesh what keeps work apart here, if it has been told of this node at all."""
+        if self._membership.member(self._net.node) is not None:
+            self._announce(Phase.DRAINING if self._draining.on else Phase.ALIVE)
+            self._outflow.flush()
+
     def _announce(self, phase: Phase) -> None:
         """Tell the mesh what this node lends."""
         offer = self._offer(phase)
@@ -256,8 +269,9 @@ class Daemon:
             phase=phase,
             slots=self._slots,
             memory_bytes=self._config.lend.memory_bytes,
-            cage=CageLevel.NONE,
+            cage=self._workers.level,
             own_operator_only=True,
+            layers=self._workers.layers,
         )
 
     def _started(self) -> Started:

@@ -14,7 +14,7 @@ from meshd_node.capacity.gpus import load_nvml, survey
 from meshd_node.capacity.pythons import PYTHON
 from meshd_node.capacity.speed import python_loops_per_s
 from meshd_protocol.limits import NAME_CHARS_MAX
-from meshd_protocol.records import CageLevel, Gpu, Offer, Phase
+from meshd_protocol.records import CageLayer, CageLevel, Gpu, Offer, Phase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,14 @@ def slots_of(lent: Lent, capacity: Capacity) -> int:
 
 
 def make_offer(
-    capacity: Capacity, *, phase: Phase, slots: int, memory_bytes: int, cage: CageLevel, own_operator_only: bool
+    capacity: Capacity,
+    *,
+    phase: Phase,
+    slots: int,
+    memory_bytes: int,
+    cage: CageLevel,
+    own_operator_only: bool,
+    layers: tuple[CageLayer, ...] = (),
 ) -> Offer:
     """Offer this capacity. `memory_bytes` is the operator's own bound; 0 lends what was measured."""
     return Offer(
@@ -88,4 +95,5 @@ def make_offer(
         python_loops_per_s=capacity.python_loops_per_s,
         cage=cage,
         own_operator_only=own_operator_only,
+        layers=layers,
     )

@@ -40,7 +40,7 @@ from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
-from meshd_protocol.records import CageLevel, Runtime
+from meshd_protocol.records import CageLayer, CageLevel, Runtime
 
 # Functions that one worker has: more than the units that can wait in it, so that none of theirs is forgotten.
 _FUNCTIONS_KEPT: Final = 4 * BATCH_UNITS_MAX
@@ -106,9 +106,9 @@ class WorkerPool:
         worker_module: str,
         maker: str = "",
         blank: int = 1,
-        on_proved: Callable[[Proved], None] = lambda _: None,
+        on_proved: Callable[[], None] = lambda: None,
     ) -> None:
-        """`blank` cages wait for tenants to come. `on_proved` is told what keeps work apart, when that is known.
+        """`blank` cages wait for tenants to come. `on_proved` is called when `level` and `layers` are known.
 
         `maker` names a way to make cages, which is used though nothing is proved of it; empty is the best there is.
         """
@@ -124,6 +124,16 @@ class WorkerPool:
         self._there = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._scratch = Path()
+
+    @property
+    def level(self) -> CageLevel:
+        """How well work is kept apart from this node, as it found by attacking its own cages."""
+        return CageLevel.NONE if self._proved is None else self._proved.level
+
+    @property
+    def layers(self) -> tuple[CageLayer, ...]:
+        """What it attacked, and whether that held."""
+        return () if self._proved is None else tuple(self._proved.layers)
 
     @property
     def isolation(self) -> str:
@@ -246,10 +256,15 @@ class WorkerPool:
                 case Ended(number, status, reason):
                     self._ended(number, reason or describe(status))
                 case Proved() as proved:
-                    self._proved = proved
-                    self._on_proved(proved)
+                    self._learn(proved)
                 case _:
                     assert_never(received.word)
+
+    def _learn(self, proved: Proved) -> None:
+        missing = [layer.name for layer in proved.layers if not layer.active]
+        log.info("cage_proved", level=proved.level.name.lower(), maker=proved.maker, missing=", ".join(missing))
+        self._proved = proved
+        self._on_proved()
 
     # --- one worker -------------------------------------------------------------------------------------------
 
@@ -355,9 +370,9 @@ def described(proved: Proved | None) -> str:
     """What keeps work apart, in words for an operator."""
     if proved is None:
         return "not known to be caged yet"
-    if proved.level is CageLevel.NONE:
+    if proved.level < CageLevel.CONFINED:
         return "not caged: processes with limits"
-    return f"caged ({proved.level.name.lower().replace('_', '-')}, by {proved.maker})"
+    return f"caged ({proved.level.name.lower()}, by {proved.maker})"
 
 
 def _tenant(submitter: Submitter) -> bytes:

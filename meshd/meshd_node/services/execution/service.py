@@ -240,7 +240,9 @@ class ExecutionService:
             self._jobs.own_results(report.job, report.epoch, report.results)
         elif link := self._links.get(report.owner):
             signer, me = self._seams.signer, self._me.node
-            link.send(sign_results(signer, me, report.owner, report.job, report.epoch, report.results))
+            link.send(
+                sign_results(signer, me, report.owner, report.job, report.epoch, report.results, self._pool.level)
+            )
 
     def _report_ends(self, owner: NodeId, job: JobId, epoch: int, ends: list[AttemptResult]) -> None:
         for start in range(0, len(ends), BATCH_UNITS_MAX):

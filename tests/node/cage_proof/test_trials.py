@@ -13,7 +13,6 @@ import pytest
 
 from meshd_node.exec.cage import bait, trial
 from meshd_node.exec.cage.cgroups import Cgroups
-from meshd_node.exec.cage.confined import Confined
 from meshd_node.exec.cage.makers import makers
 from meshd_node.exec.cage.plain import Plain
 from meshd_node.exec.cage.proof import Proof, best, prove, prove_in_turn
@@ -195,9 +194,3 @@ def test_a_cage_that_leaves_processes_behind_is_said_to_and_they_are_ended() -> 
             pass
 
     assert "one lives on" in missing(prove(Forgetful(), None))["end"]
-
-
-def test_as_an_ordinary_user_without_namespaces_a_cage_is_confined() -> None:
-    if os.geteuid() == 0:
-        pytest.skip("needs an ordinary user: as root the test by makers covers it")
-    assert prove(Confined(), None).level is CageLevel.CONFINED

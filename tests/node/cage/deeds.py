@@ -8,6 +8,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -97,6 +98,25 @@ def list_root() -> list[str]:
 
 def list_processes() -> int:
     return sum(name.isdecimal() for name in os.listdir("/proc"))
+
+
+def open_key_to_all() -> str:
+    os.chmod(TARGETS["key"], 0o644)
+    return "done"
+
+
+def take_key_from_warden() -> str:
+    return syscall(452, 452, -100, TARGETS["key"].encode(), 0, 0)
+
+
+def limit_warden() -> str:
+    resource.prlimit(TARGETS["warden"], resource.RLIMIT_CPU, (1, 1))
+    return "done"
+
+
+def slow_warden_down() -> str:
+    os.setpriority(os.PRIO_PROCESS, TARGETS["warden"], 19)
+    return "done"
 
 
 def become_root() -> str:

@@ -10,8 +10,18 @@ from pathlib import Path
 import pytest
 
 from meshd_node.exec.cage import seccomp, syscalls
-from meshd_node.exec.cage.syscalls import BY_ARGUMENT, FORBIDDEN, LAST_KNOWN, SHARED_WITH_THE_HOST, SIGNALS
+from meshd_node.exec.cage.spec import Apart
+from meshd_node.exec.cage.syscalls import (
+    BY_ARGUMENT,
+    FORBIDDEN,
+    LAST_KNOWN,
+    OF_THE_SAME_USER,
+    SHARED_WITH_THE_HOST,
+    SIGNALS,
+    TO_PROCESSES,
+)
 
+TABLES = {**FORBIDDEN, **SHARED_WITH_THE_HOST, **OF_THE_SAME_USER, **TO_PROCESSES, **BY_ARGUMENT, **SIGNALS}
 MACHINES = {0: 0xC000003E, 1: 0xC00000B7}
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
 HEADERS = (
@@ -54,10 +64,10 @@ def judged(program: bytes, machine: int, number: int, *arguments: int) -> int:
                 raise AssertionError(f"no instruction of a filter: {code:#x}")
 
 
-def answer(machine: int, name: str, *arguments: int, namespaced: bool = True) -> int:
-    number = {**FORBIDDEN, **SHARED_WITH_THE_HOST, **BY_ARGUMENT, **SIGNALS}[name][machine]
+def answer(machine: int, name: str, *arguments: int, apart: Apart = Apart.NAMESPACES) -> int:
+    number = TABLES[name][machine]
     assert number is not None
-    return judged(seccomp.program(namespaced=namespaced), MACHINES[machine], number, *arguments)
+    return judged(seccomp.program(apart), MACHINES[machine], number, *arguments)
 
 
 def test_every_forbidden_call_is_refused_with_any_arguments(machine) -> None:
@@ -70,18 +80,18 @@ def test_ordinary_calls_are_allowed(machine) -> None:
     ordinary = {0: (0, 1, 9, 12, 57, 59, 202, 231, 257, 318), 1: (63, 64, 222, 214, 221, 98, 94, 56, 278)}[machine]
 
     for number in ordinary:
-        assert judged(seccomp.program(namespaced=True), MACHINES[machine], number) == ALLOWED
+        assert judged(seccomp.program(Apart.NAMESPACES), MACHINES[machine], number) == ALLOWED
 
 
 @pytest.mark.parametrize("number", [LAST_KNOWN + 1, 0x40000000, 0x40000000 + 165, 0xFFFFFFFF])
 def test_calls_of_the_future_and_of_another_abi_do_not_exist(machine, number) -> None:
-    assert judged(seccomp.program(namespaced=True), MACHINES[machine], number) == refused(errno.ENOSYS)
+    assert judged(seccomp.program(Apart.NAMESPACES), MACHINES[machine], number) == refused(errno.ENOSYS)
 
 
 @pytest.mark.parametrize("other", [0x40000003, 0x40000028, 0])
 def test_calls_by_another_machines_numbers_end_the_process(machine, other) -> None:
     """32-bit programs run on 64-bit kernels, with other numbers for everything."""
-    assert judged(seccomp.program(namespaced=True), other, 0) == KILLED
+    assert judged(seccomp.program(Apart.NAMESPACES), other, 0) == KILLED
 
 
 def test_sockets_are_unix_ones_and_only_where_names_are_the_cages(machine) -> None:
@@ -89,8 +99,8 @@ def test_sockets_are_unix_ones_and_only_where_names_are_the_cages(machine) -> No
         assert answer(machine, "socket", family, 1, 0) == refused(errno.EACCES)
         assert answer(machine, "socketpair", family, 1, 0) == refused(errno.EACCES)
     assert answer(machine, "socket", 1, 1, 0) == ALLOWED
-    assert answer(machine, "socket", 1, 1, 0, namespaced=False) == refused(errno.EACCES)
-    assert answer(machine, "socketpair", 1, 1, 0, namespaced=False) == ALLOWED
+    assert answer(machine, "socket", 1, 1, 0, apart=Apart.USER) == refused(errno.EACCES)
+    assert answer(machine, "socketpair", 1, 1, 0, apart=Apart.USER) == ALLOWED
 
 
 @pytest.mark.parametrize("bit", [17, 25, 26, 27, 28, 29, 30])
@@ -120,15 +130,37 @@ def test_personality_is_asked_for_and_not_changed(machine) -> None:
 def test_what_outlives_its_maker_is_forbidden_where_it_would_be_the_hosts(machine) -> None:
     for name in SHARED_WITH_THE_HOST:
         assert answer(machine, name) == ALLOWED
-        assert answer(machine, name, namespaced=False) == refused(errno.EPERM)
+        assert answer(machine, name, apart=Apart.USER) == refused(errno.EPERM)
+
+
+def test_files_are_not_opened_to_others_by_whoever_is_the_daemons_user(machine) -> None:
+    """Landlock has no rule for modes and owners of files, and the node's key belongs to that user."""
+    for name, numbers in OF_THE_SAME_USER.items():
+        if numbers[machine] is not None:
+            assert answer(machine, name, apart=Apart.USER) == ALLOWED, name
+            assert answer(machine, name, apart=Apart.NOTHING) == refused(errno.EPERM), name
+
+
+def test_processes_of_the_daemons_user_change_none_but_themselves(machine) -> None:
+    for name in TO_PROCESSES:
+        assert answer(machine, name, 0, apart=Apart.NOTHING) == ALLOWED, name
+        assert answer(machine, name, 1_234, apart=Apart.NOTHING) == refused(errno.EPERM), name
+        assert answer(machine, name, 1_234, apart=Apart.USER) == ALLOWED, name
+
+
+@pytest.mark.parametrize("pointer", [1, 0x7F00, 1 << 32, 0xFFFFFFFF00000000])
+def test_times_of_files_are_set_by_descriptor_only_by_the_daemons_user(machine, pointer) -> None:
+    assert answer(machine, "utimensat", 3, 0, apart=Apart.NOTHING) == ALLOWED
+    assert answer(machine, "utimensat", 3, pointer, apart=Apart.NOTHING) == refused(errno.EPERM)
+    assert answer(machine, "utimensat", 3, pointer) == ALLOWED
 
 
 def test_a_machine_without_numbers_here_has_no_filter(monkeypatch) -> None:
     """That is seen when the cage is attacked: the node says so, and lends itself less."""
     monkeypatch.setattr(seccomp, "column", lambda: None)
 
-    assert seccomp.program(namespaced=True) == b""
-    assert seccomp.restrict(namespaced=True) == 0
+    assert seccomp.program(Apart.NAMESPACES) == b""
+    assert seccomp.restrict(Apart.NAMESPACES) == 0
 
 
 @pytest.mark.parametrize(("machine_of_header", "header"), HEADERS)
@@ -136,12 +168,31 @@ def test_numbers_are_those_of_the_systems_headers(machine_of_header, header) -> 
     if not header.exists():
         pytest.skip(f"{header} is not installed")
     found = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text()))
-    tables = {**FORBIDDEN, **SHARED_WITH_THE_HOST, **BY_ARGUMENT, **SIGNALS}
 
-    for name, numbers in tables.items():
+    for name, numbers in TABLES.items():
         ours = numbers[machine_of_header]
         if name in found or ours is None:
             assert found.get(name) == (None if ours is None else str(ours)), name
+
+
+def test_a_descriptor_with_the_number_of_a_process_does_not_stand_for_it() -> None:
+    """`pidfd_send_signal` takes a descriptor, which is a number that the caller chooses."""
+    if syscalls.column() is None:
+        pytest.skip("there is no filter for this kind of machine")
+    code = (
+        "import ctypes, os, resource, signal; from meshd_node.exec.cage import seccomp\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n"
+        "try: os.dup2(os.pidfd_open(os.getppid()), os.getpid())\n"
+        "except OSError: print('too few descriptors'); os._exit(0)\n"
+        "ctypes.CDLL(None).prctl(38, 1, 0, 0, 0); seccomp.forbid_signals()\n"
+        "try: signal.pidfd_send_signal(os.getpid(), 0)\n"
+        "except PermissionError: print('not permitted')"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+    if said == "too few descriptors":
+        pytest.skip(f"no descriptor may have the number of a process here: {said}")
+    assert said == "not permitted"
 
 
 def test_a_process_that_may_signal_nobody_else_can_end_itself_alone() -> None:

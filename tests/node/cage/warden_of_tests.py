@@ -5,6 +5,7 @@ Other interpreters than the tests' own run it, for users who can not come to tha
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,11 @@ def main() -> None:
     maker = next(maker for maker in makers() if maker.name == asked["maker"])
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o711)
+    key = folder / "key"
+    key.write_text("the node's")
+    key.chmod(0o600)
     reading, writing = os.pipe()
-    targets = {**asked["targets"], "warden": os.getpid(), "answer": writing}
+    targets = {**asked["targets"], "key": str(key), "warden": os.getpid(), "answer": writing}
     number = os.getpid() % 50_000
     spec = CageSpec(
         number=number,
@@ -47,7 +51,7 @@ def main() -> None:
             process.kill()
             process.wait()
             maker.clear(spec)
-            folder.rmdir()
+            scratch_left(folder)
         os._exit(0)
     with os.fdopen(reading) as text:
         said = text.read()
@@ -58,8 +62,13 @@ def main() -> None:
 
 
 def scratch_left(folder: Path) -> list[str]:
-    left = [path.name for path in folder.iterdir()]
+    """What is in the folder beside the key, whose mode is as it was; nothing is a reason to remove it."""
+    key = folder / "key"
+    left = [path.name for path in folder.iterdir() if path != key]
+    if stat.S_IMODE(key.stat().st_mode) != 0o600:
+        left.append("a key that others can read")
     if not left:
+        key.unlink()
         folder.rmdir()
     return left
 

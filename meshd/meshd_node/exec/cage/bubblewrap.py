@@ -13,7 +13,7 @@ from typing import Final
 
 from meshd_node.exec.cage import inside, threshold
 from meshd_node.exec.cage.closure import folders_above, outermost
-from meshd_node.exec.cage.spec import CageSpec, Maker, checked_user
+from meshd_node.exec.cage.spec import Apart, CageSpec, Maker, checked_user
 from meshd_node.exec.cage.threshold import Threshold
 
 _NAMESPACES: Final = ("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try")
@@ -67,7 +67,7 @@ class Bubblewrap:
         users = (
             _MAY_BECOME_ANOTHER if not self.own_users else (_FIRST, *_USERS, *(["--disable-userns"] * self.last_users))
         )
-        steps = Threshold(spec.limits, uid, inside.READABLE, inside.WRITABLE, namespaced=True)
+        steps = Threshold(spec.limits, uid, inside.READABLE, inside.WRITABLE, Apart.NAMESPACES)
         files = [*_files(spec), *_devices(spec), *_scratch(spec)]
         inner = threshold.command(steps, spec.argv)
         return [self.program, *_NAMESPACES, *_BOUND, *users, *files, "--remount-ro", "/", "--", *inner]

@@ -12,9 +12,10 @@ import meshd_protocol
 
 # /usr holds programs and libraries for everybody. The others are links into it, or folders of the same on systems that
 # keep them apart. Of /etc: where libraries are (Debian's BLAS is a link through the alternatives), no names, no keys.
-_SYSTEM: Final = tuple(
-    map(Path, ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/alternatives"))
-)
+# Of /sys: processors and their memory, for which numerical libraries look.
+_PROGRAMS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_SETTINGS: Final = ("/etc/ld.so.cache", "/etc/alternatives", "/sys/devices/system/cpu", "/sys/devices/system/node")
+_SYSTEM: Final = tuple(map(Path, (*_PROGRAMS, *_SETTINGS)))
 
 
 def closure(environment: Path | None = None) -> tuple[Path, ...]:

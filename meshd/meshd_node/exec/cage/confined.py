@@ -9,13 +9,13 @@ from typing import Final
 from meshd_node.errors import CageError
 from meshd_node.exec.cage import forked, scratch_folder
 from meshd_node.exec.cage.closure import closed_to_others
-from meshd_node.exec.cage.spec import CageSpec, checked_user
+from meshd_node.exec.cage.spec import Apart, CageSpec, checked_user
 from meshd_node.exec.cage.threshold import Threshold
 from meshd_node.exec.cage.users import end_all_of, with_room_for_others
 
 # What the interpreter and numerical libraries ask of the system. What a process keeps to itself (its environment,
 # memory, descriptors) is closed in /proc by Landlock even for its own user.
-_READABLE: Final = ("/proc", "/sys/devices/system")
+_READABLE: Final = ("/proc",)
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
 
@@ -35,7 +35,7 @@ class Confined:
             uid,
             readable=(*map(str, spec.read_only), *_READABLE),
             writable=(*map(str, spec.devices), *_DEVICES, str(spec.scratch)),
-            namespaced=False,
+            apart=Apart.NOTHING if uid is None else Apart.USER,
         )
         return forked.start_beside(spec, uid, steps.cross)
 

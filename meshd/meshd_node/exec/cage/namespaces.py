@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from meshd_node.exec.cage import forked, inside, mounts, threshold
-from meshd_node.exec.cage.spec import CageSpec, Maker, checked_user
+from meshd_node.exec.cage.spec import Apart, CageSpec, Maker, checked_user
 from meshd_node.exec.cage.threshold import Threshold, die_with_parent
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -35,7 +35,7 @@ class Namespaces:
     def start(self, spec: CageSpec) -> "subprocess.Popen[bytes]":
         """Start a cage; see `Maker`."""
         uid = checked_user(spec)
-        steps = Threshold(spec.limits, uid, inside.READABLE, inside.WRITABLE, namespaced=True)
+        steps = Threshold(spec.limits, uid, inside.READABLE, inside.WRITABLE, Apart.NAMESPACES)
         enter = partial(_enter, spec, steps, self.own_users, os.getpid())
         return forked.start(spec, partial(threshold.ending_on_error, enter), cwd="/", scratch=inside.SCRATCH)
 

@@ -4,7 +4,7 @@ import subprocess
 
 from meshd_node.exec.cage import forked, scratch_folder
 from meshd_node.exec.cage.closure import closed_to_others
-from meshd_node.exec.cage.spec import CageSpec
+from meshd_node.exec.cage.spec import Apart, CageSpec
 from meshd_node.exec.cage.threshold import Threshold
 from meshd_node.exec.cage.users import end_all_of, with_room_for_others
 
@@ -17,7 +17,7 @@ class Plain:
     def start(self, spec: CageSpec) -> "subprocess.Popen[bytes]":
         """Start the program; see `Maker`. It stays root where the daemon is and others can not read the interpreter."""
         uid = _user(spec)
-        steps = Threshold(with_room_for_others(spec.limits, uid), uid, (), (), namespaced=False)
+        steps = Threshold(with_room_for_others(spec.limits, uid), uid, (), (), Apart.NOTHING)
         return forked.start_beside(spec, uid, steps.give_up_rights)
 
     def clear(self, spec: CageSpec) -> None:

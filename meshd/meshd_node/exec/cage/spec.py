@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,7 +24,7 @@ class Limits:
     memory_bytes: int = 0
     # Processes and threads of the whole cage; where the kernel counts by user, of all that this user runs.
     pids: int
-    # Size of the scratch folder where a maker mounts one. It lies in memory, and counts as the cage's.
+    # Size of the scratch folder where a maker mounts one, and of /dev/shm. Both are memory, and count as the cage's.
     scratch_bytes: int
     open_files: int
     file_bytes: int
@@ -52,6 +53,14 @@ class CageSpec:
     uid: int | None = None
     # A descriptor for what the maker and the program say, or `subprocess.DEVNULL`, or `subprocess.PIPE`.
     stderr: int = subprocess.DEVNULL
+
+
+class Apart(Enum):
+    """What tells a cage's processes from those of the host, and so how much else has to be forbidden to them."""
+
+    NAMESPACES = "namespaces"  # files, network, IPC and processes are the cage's own
+    USER = "user"  # all of those are the host's, but none belongs to the cage's user
+    NOTHING = "nothing"  # they have the daemon's own user
 
 
 class Maker(Protocol):

@@ -78,9 +78,48 @@ FORBIDDEN: Final[dict[str, Numbers]] = {
 # Objects that outlive their maker, and that whoever guesses their key may open: forbidden where they are the host's.
 SHARED_WITH_THE_HOST: Final[dict[str, Numbers]] = {
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semtimedop": (220, 192),
+    "semctl": (66, 191),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+}
+
+# What a user may do to all of its own files and processes, and Landlock has no rule for: forbidden in a cage whose
+# user is the daemon's. It would give the node's key to everybody, or take it from the node. By descriptor it goes on.
+OF_THE_SAME_USER: Final[dict[str, Numbers]] = {
+    "chmod": (90, None),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "truncate": (76, 45),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+}
+
+# Of these, what a process does to itself is allowed in such a cage: their first argument is whose it is, 0 the caller.
+TO_PROCESSES: Final[dict[str, Numbers]] = {
+    "prlimit64": (302, 261),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
 }
 
 # Those that are forbidden for some arguments only.
@@ -91,6 +130,7 @@ BY_ARGUMENT: Final[dict[str, Numbers]] = {
     "clone3": (435, 435),
     "ioctl": (16, 29),
     "personality": (135, 92),
+    "utimensat": (280, 88),
 }
 
 # Those that send signals: the first argument says to whom.
@@ -100,8 +140,8 @@ SIGNALS: Final[dict[str, Numbers]] = {
     "tgkill": (234, 131),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_send_signal": (424, 424),
 }
+PIDFD_SEND_SIGNAL: Final = 424
 
 # The last number that was looked at when this was written (mseal). What the kernel learns later does not exist here.
 LAST_KNOWN: Final = 462

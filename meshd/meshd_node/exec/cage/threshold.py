@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 from meshd_node.errors import CageError
 from meshd_node.exec.cage import landlock, seccomp
-from meshd_node.exec.cage.spec import Limits
+from meshd_node.exec.cage.spec import Apart, Limits
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_DROP: Final = 24
@@ -38,14 +38,13 @@ class Threshold:
     # What Landlock leaves open, with all that is beneath.
     readable: tuple[str, ...]
     writable: tuple[str, ...]
-    # Whether network, files and IPC are the cage's own.
-    namespaced: bool
+    apart: Apart
 
     def cross(self) -> None:
         """Take the steps in this process; `OSError` if one fails. It must be single-threaded."""
         self.give_up_rights()
         landlock.restrict(self.readable, self.writable)
-        seccomp.restrict(namespaced=self.namespaced)
+        seccomp.restrict(self.apart)
 
     def give_up_rights(self) -> None:
         """Take those steps that every kernel knows."""
@@ -78,7 +77,15 @@ class Threshold:
 def command(threshold: Threshold, argv: Sequence[str]) -> list[str]:
     """The command that crosses a threshold and becomes `argv`, for this interpreter, seen inside where it is here."""
     packages = str(Path(__file__).resolve().parents[3])
-    return [sys.executable, "-I", "-S", "-c", _BEGIN.format(packages), json.dumps(asdict(threshold)), *argv]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        _BEGIN.format(packages),
+        json.dumps(asdict(threshold), default=_value),
+        *argv,
+    ]
 
 
 def ending_on_error(steps: Callable[[], None]) -> None:
@@ -110,13 +117,17 @@ def main() -> NoReturn:
     raise AssertionError("either this process is another program by now, or it ended")
 
 
+def _value(member: Apart) -> str:
+    return member.value
+
+
 def _threshold(fields: dict[str, object]) -> Threshold:
     limits, uid, readable, writable = (fields[name] for name in ("limits", "uid", "readable", "writable"))
     assert isinstance(limits, dict)
     assert uid is None or isinstance(uid, int)
     assert isinstance(readable, list)
     assert isinstance(writable, list)
-    return Threshold(Limits(**limits), uid, tuple(readable), tuple(writable), bool(fields["namespaced"]))
+    return Threshold(Limits(**limits), uid, tuple(readable), tuple(writable), Apart(fields["apart"]))
 
 
 def _give_up_capabilities() -> None:

@@ -8,9 +8,10 @@ import trio
 
 from meshd_node import __version__
 from meshd_node.app.outside import Outside
-from meshd_node.capacity.measure import make_offer, measure, slots_of
+from meshd_node.capacity.measure import lent_memory_bytes, make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
 from meshd_node.core.directory.machine import Directory
+from meshd_node.core.executor.events import Lent
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.membership.effects import MemberState
 from meshd_node.core.membership.events import VerifiedRevocation
@@ -107,7 +108,7 @@ class Daemon:
             seams,
         )
         self._execution = ExecutionService(
-            Executor(me.node, self._slots, config.executor), me, seams, Admittance(me), outflow
+            Executor(me.node, self._lent(), config.executor), me, seams, Admittance(me), outflow
         )
         owner = Owner(me.node, seams.rng, config.owner)
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
@@ -262,6 +263,11 @@ class Daemon:
         offer = self._offer(phase)
         self._membership.publish(offer)
         self._directory.announce(offer)
+
+    def _lent(self) -> Lent:
+        """What work may have of this machine."""
+        memory_bytes = lent_memory_bytes(self._capacity, self._config.lend.memory_bytes)
+        return Lent(self._slots, memory_bytes, self._capacity.gpus)
 
     def _offer(self, phase: Phase) -> Offer:
         return make_offer(

@@ -73,6 +73,11 @@ def slots_of(lent: Lent, capacity: Capacity) -> int:
     return lent.slots if lent.slots >= 0 else max(1, capacity.cpu_milli // 1000)
 
 
+def lent_memory_bytes(capacity: Capacity, bound: int) -> int:
+    """How much memory work may have: what was measured, and no more than the operator's own bound; 0 is none."""
+    return min(capacity.memory_bytes, bound or capacity.memory_bytes)
+
+
 def make_offer(
     capacity: Capacity,
     *,
@@ -87,7 +92,7 @@ def make_offer(
     return Offer(
         phase=phase,
         cpu_milli=capacity.cpu_milli,
-        memory_bytes=min(capacity.memory_bytes, memory_bytes or capacity.memory_bytes),
+        memory_bytes=lent_memory_bytes(capacity, memory_bytes),
         gpus=list(capacity.gpus),
         slots=slots,
         pythons=[capacity.python],

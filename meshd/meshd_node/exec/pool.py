@@ -19,6 +19,7 @@ from typing import Final, Protocol, assert_never
 import trio
 
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_node.exec.control import (
     NEWS,
     PROGRESS_BYTES,
@@ -40,7 +41,7 @@ from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
-from meshd_protocol.records import CageLayer, CageLevel, Runtime
+from meshd_protocol.records import CageLayer, CageLevel
 
 # Functions that one worker has: more than the units that can wait in it, so that none of theirs is forgotten.
 _FUNCTIONS_KEPT: Final = 4 * BATCH_UNITS_MAX
@@ -142,27 +143,28 @@ class WorkerPool:
 
     # --- effects of the executor's machine --------------------------------------------------------------------
 
-    def start(self, number: int, submitter: Submitter) -> None:
-        """Have a worker made; `worker_ready` or `worker_ended` follows, never from inside this call."""
+    def start(self, number: int, tenant: Tenant, gpus: tuple[str, ...], memory_bytes: int) -> None:
+        """Have a worker made; `worker_ready` or `worker_ended` follows, never from inside this call.
+
+        It sees the GPUs of these UUIDs, and is held to `memory_bytes`; 0 is no bound.
+        """
         assert self._nursery is not None, "workers are started while the pool runs"
-        log.debug("worker_starts", worker=number, uid=submitter.uid)
+        log.debug("worker_starts", worker=number, uid=tenant.submitter.uid)
         try:
-            self._make(number, submitter, self._nursery)
+            self._make(_start(number, tenant, gpus, memory_bytes), self._nursery)
         except OSError as error:  # out of descriptors
             self._nursery.start_soon(self._not_made, number, str(error))
 
-    def _make(self, number: int, submitter: Submitter, nursery: trio.Nursery) -> None:
+    def _make(self, start: Start, nursery: trio.Nursery) -> None:
         with ExitStack() as stack:
             descriptor = _progress_memory()
             stack.callback(os.close, descriptor)
             progress = mmap.mmap(descriptor, PROGRESS_BYTES)
             ours, theirs = socket.socketpair()
             stack.callback(theirs.close)
-            worker = self._workers[number] = _Worker(FrameSocket(ours, WORKER), progress)
-            nursery.start_soon(self._serve, number, worker)
-            self._ask(
-                Start(number, _tenant(submitter), Runtime.PYTHON, "", Bounds(), []), (theirs.fileno(), descriptor)
-            )
+            worker = self._workers[start.number] = _Worker(FrameSocket(ours, WORKER), progress)
+            nursery.start_soon(self._serve, start.number, worker)
+            self._ask(start, (theirs.fileno(), descriptor))
 
     def run_units(
         self, number: int, job: JobId, serials: list[int], functions: list[Digest], payloads: list[bytes]
@@ -375,7 +377,14 @@ def described(proved: Proved | None) -> str:
     return f"caged ({proved.level.name.lower()}, by {proved.maker})"
 
 
-def _tenant(submitter: Submitter) -> bytes:
+def _start(number: int, tenant: Tenant, gpus: tuple[str, ...], memory_bytes: int) -> Start:
+    """What to ask the warden for. Its cages go by submitter, and by what is fixed when a cage is made."""
+    harness = tenant.harness
+    bounds = Bounds(memory_bytes, harness.scratch_bytes, harness.cpu_milli)
+    return Start(number, _name_of(tenant.submitter), harness.runtime, "", bounds, list(gpus))
+
+
+def _name_of(submitter: Submitter) -> bytes:
     return submitter.node + submitter.uid.to_bytes(4)
 
 

@@ -9,6 +9,7 @@ from meshd_node.core.executor import effects, events
 from meshd_node.core.executor.events import LeasedWork
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import tenant_of
 from meshd_protocol.errors import BadSignature
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import Digest, JobId, NodeId, function_digest, job_id, unit_digests
@@ -114,9 +115,9 @@ class ExecutorHost:
         digests = unit_digests([each.function for each in work], [each.payload for each in work])
         if digests != tranche.digests_of([each.unit for each in work]):
             raise BadSignature("a unit is not what the submitter signed for")
-        submitter = Submitter(manifest.submitter, manifest.uid)
+        tenant = tenant_of(Submitter(manifest.submitter, manifest.uid), manifest.needs)
         timeout_ms = manifest.policy.timeout_ms
-        self._handle(events.LeaseArrived(owner, lease.job, lease.epoch, submitter, timeout_ms, work))
+        self._handle(events.LeaseArrived(owner, lease.job, lease.epoch, tenant, timeout_ms, work))
 
     def _hand_back(self, owner: NodeId, lease: LeaseGrant) -> None:
         ends = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from meshd_node.core.executor.config import ExecutorConfig
+from meshd_node.core.executor.events import Lent
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.core.owner.events import ExecutorView
@@ -61,7 +62,8 @@ class JobPart:
         watch.owner_began(node)
         watch.executor_began(node, view.offer.slots)
         owner = machines.owner(node, rng, machines.owner_config)
-        executor = machines.executor(node, view.offer.slots, machines.executor_config)
+        lent = Lent(view.offer.slots, view.offer.memory_bytes, tuple(view.offer.gpus))
+        executor = machines.executor(node, lent, machines.executor_config)
         self.owner = OwnerHost(process, self._send, mesh, owner, watch)
         self.executor = ExecutorHost(process, self._send, executor, habits, rng, watch)
         self._own_view = view

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_node.exec.pool import WorkerPool
 from meshd_protocol import values
 from meshd_protocol.calls import CallForm
@@ -19,7 +20,7 @@ from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
 
 JOB = JobId(b"j" * 20)
-SUBMITTER = Submitter(NodeId(b"n" * 20), 0)
+TENANT = Tenant(Submitter(NodeId(b"n" * 20), 0))
 WORKER_MODULE = "meshd_node.exec.worker"
 
 
@@ -57,7 +58,7 @@ class Host:
 
     async def start(self, worker: int = 1) -> int:
         self.results[worker] = {}
-        self.pool.start(worker, SUBMITTER)
+        self.pool.start(worker, TENANT, (), 0)
         await self.until(lambda: worker in self.ready)
         return worker
 

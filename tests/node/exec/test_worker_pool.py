@@ -14,13 +14,14 @@ import pytest
 import trio
 
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol import values
 from meshd_protocol.calls import CallForm
 from meshd_protocol.messages.attempts import AttemptStatus
 
 S = AttemptStatus
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
-SUBMITTER = Submitter(b"n" * 20, 0)
+TENANT = Tenant(Submitter(b"n" * 20, 0))
 CALL, MAP = bytes([CallForm.CALL]), bytes([CallForm.MAP])
 
 
@@ -375,7 +376,7 @@ async def test_a_dead_zygote_is_replaced_and_its_workers_are_told_as_ended(host)
     assert await gone(pid)
     for number in itertools.count(2):
         host.results[number] = {}
-        host.pool.start(number, SUBMITTER)
+        host.pool.start(number, TENANT, (), 0)
         await host.until(lambda number=number: number in host.ready or number in host.ended)
         if number in host.ready:
             break

@@ -1,6 +1,7 @@
 """A node's surroundings in memory: owners that lease, workers that start when asked, and a record of all effects."""
 
 from collections import Counter, defaultdict
+from hashlib import sha256
 
 import pytest
 
@@ -16,9 +17,10 @@ from meshd_node.core.executor.effects import (
     StartWorker,
     Wake,
 )
-from meshd_node.core.executor.events import Event, LeaseArrived, LeasedWork, Tick, WorkerRan, WorkerReady
+from meshd_node.core.executor.events import Event, LeaseArrived, LeasedWork, Lent, Tick, WorkerRan, WorkerReady
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Harness, Tenant
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
 
@@ -30,14 +32,17 @@ FUNCTION = b"f" * 32
 class Bench:
     """Drives one machine; time moves only when told."""
 
-    def __init__(self, slots: int = 2, **config: int) -> None:
-        self.slots = slots
-        self.machine = Executor(b"n" * 20, slots, ExecutorConfig(**config))
+    def __init__(self, slots: int = 2, lent: Lent | None = None, **config: int) -> None:
+        self.shrunk = False
+        self.lent = lent or Lent(slots, slots << 30)
+        self.machine = Executor(b"n" * 20, self.lent, ExecutorConfig(**config))
         self.now = 100.0
         self.wake_at = float("inf")
         self.windows: dict[bytes, int] = {}
         self.starting: list[int] = []
-        self.submitter_of: dict[int, Submitter] = {}
+        self.tenant_of: dict[int, Tenant] = {}
+        self.gpus_of: dict[int, tuple[str, ...]] = {}
+        self.memory_of: dict[int, int] = {}
         self.live: set[int] = set()
         self.given: dict[int, dict[int, bytes]] = defaultdict(dict)
         self.runs: list[RunOn] = []
@@ -50,15 +55,40 @@ class Bench:
         effects = self.machine.handle(event, self.now)
         for effect in effects:
             self._perform(effect)
-        assert len(self.live) <= self.slots
+        if not self.shrunk:
+            self.check_room()
         return effects
 
-    def lease(self, *units: int, owner: bytes = ALICE, uid: int = 0, attempt: int = 0, **more: object) -> list[Effect]:
+    def check_room(self) -> None:
+        """Nobody has what another has, and together they have no more than is lent."""
+        assert sum(self.tenant_of[worker].harness.slots for worker in self.live) <= self.lent.slots
+        assert sum(self.memory_of[worker] for worker in self.live) <= self.lent.memory_bytes
+        users = Counter(uuid for worker in self.live for uuid in self.gpus_of[worker])
+        assert all(count <= self.lent.gpu_workers for count in users.values())
+
+    def lend(self, lent: Lent) -> None:
+        """Lend more, or less: then what is beyond it may go on until it is idle."""
+        for effect in self.machine.handle(lent, self.now):
+            self._perform(effect)
+        self.lent, self.shrunk = lent, True
+
+    def workers_of(self, tenant: Tenant) -> list[int]:
+        return [worker for worker in sorted(self.live) if self.tenant_of[worker] == tenant]
+
+    def lease(
+        self,
+        *units: int,
+        owner: bytes = ALICE,
+        uid: int = 0,
+        attempt: int = 0,
+        harness: Harness = Harness(),  # noqa: B008  # a value
+        **more: object,
+    ) -> list[Effect]:
         works = [LeasedWork(unit, attempt, FUNCTION, b"payload") for unit in units]
         event = {
-            "job": bytes([uid]) * 20,
+            "job": _job(uid, harness),
             "epoch": 0,
-            "submitter": Submitter(owner, uid),
+            "tenant": Tenant(Submitter(owner, uid), harness),
             "timeout_ms": 0,
             "units": works,
             **more,
@@ -99,10 +129,12 @@ class Bench:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case StartWorker(worker, submitter):
+            case StartWorker(worker, tenant, gpus, memory_bytes):
                 self.live.add(worker)
                 self.starting.append(worker)
-                self.submitter_of[worker] = submitter
+                self.tenant_of[worker] = tenant
+                self.gpus_of[worker] = gpus
+                self.memory_of[worker] = memory_bytes
             case EndWorker(worker):
                 self.live.remove(worker)
                 self.killed.append(effect)
@@ -128,6 +160,13 @@ class Bench:
     def ended_more_than_once(self) -> list[tuple[bytes, int, int]]:
         counts = Counter(end[:3] for end in self.ends)
         return [end for end, count in counts.items() if count > 1]
+
+
+def _job(uid: int, harness: Harness) -> bytes:
+    """A job has one harness."""
+    if harness == Harness():
+        return bytes([uid]) * 20
+    return bytes([uid]) + sha256(repr(harness).encode()).digest()[:19]
 
 
 @pytest.fixture

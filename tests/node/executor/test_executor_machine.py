@@ -16,6 +16,7 @@ from meshd_node.core.executor.events import (
     WorkerReady,
 )
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.limits import BATCH_BYTES
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
@@ -48,8 +49,8 @@ def test_work_starts_workers_and_runs_when_they_are_ready(bench):
     effects = bench.lease(0, 1, 2)
 
     assert [effect for effect in effects if isinstance(effect, StartWorker)] == [
-        StartWorker(1, Submitter(ALICE, 0)),
-        StartWorker(2, Submitter(ALICE, 0)),
+        StartWorker(1, Tenant(Submitter(ALICE, 0)), (), 1 << 30),
+        StartWorker(2, Tenant(Submitter(ALICE, 0)), (), 1 << 30),
     ]
     bench.ready()
     assert [len(run.serials) for run in bench.runs] == [1, 1], "a function not seen before goes one by one"
@@ -330,11 +331,11 @@ def test_an_owner_that_ignores_its_window_is_refused(new_bench):
 
 def test_owners_take_turns(new_bench):
     bench = new_bench(slots=1)
-    user = Submitter(ALICE, 0)
+    user = Tenant(Submitter(ALICE, 0))
     bench.send(OwnerUp(ALICE))
     bench.send(OwnerUp(BOB))
     bench.lease(*range(20))
-    bench.lease(*range(20), owner=BOB, submitter=user)
+    bench.lease(*range(20), owner=BOB, tenant=user)
     bench.ready()
     for _ in range(10):
         bench.now += 0.01
@@ -352,7 +353,7 @@ def test_a_worker_never_serves_another_submitter(bench):
     bench.lease(2, uid=3)
     bench.ready()
 
-    assert [bench.submitter_of[run.worker].uid for run in bench.runs] == [1, 2, 3]
+    assert [bench.tenant_of[run.worker].submitter.uid for run in bench.runs] == [1, 2, 3]
     assert [end.worker for end in bench.killed] == [1]
 
 
@@ -365,8 +366,8 @@ def test_a_submitter_without_a_worker_gets_a_slot_of_one_that_has_more_than_its_
     effects = bench.send(WorkerRan(1, [WorkResult(1, S.RETURNED, b"", 10_000)]))
 
     assert [effect for effect in effects if isinstance(effect, EndWorker | StartWorker)] == [
-        EndWorker(1, "its slot is due to another submitter"),
-        StartWorker(3, Submitter(BOB, 0)),
+        EndWorker(1, "its room is due to other work"),
+        StartWorker(3, Tenant(Submitter(BOB, 0)), (), 1 << 30),
     ]
     bench.given[1].clear()
     bench.ran(2, 1, took_us=10_000)
@@ -386,7 +387,7 @@ def test_inventing_users_gains_no_slots(new_bench):
             bench.now += 0.001
             bench.ran(worker, *bench.given[worker], took_us=1_000)
         bench.ready()
-        bobs = sum(bench.submitter_of[worker].node == BOB for worker in bench.live)
+        bobs = sum(bench.tenant_of[worker].submitter.node == BOB for worker in bench.live)
         assert bobs == 2 if bench.machine.queued > 20 else True
 
 
@@ -399,7 +400,7 @@ def test_more_submitters_than_slots_take_turns(new_bench):
     for _ in range(150):
         bench.ready()
         (worker,) = bench.live
-        served.add(bench.submitter_of[worker].uid)
+        served.add(bench.tenant_of[worker].submitter.uid)
         bench.now += 0.01
         bench.ran(worker, *bench.given[worker], took_us=10_000)
 
@@ -433,7 +434,7 @@ def test_idle_workers_of_earlier_submitters_end_and_the_last_ones_stay_warm(new_
     bench.run_all()
     bench.wait(100)
 
-    assert [bench.submitter_of[worker].uid for worker in sorted(bench.live)] == [2, 2]
+    assert [bench.tenant_of[worker].submitter.uid for worker in sorted(bench.live)] == [2, 2]
 
 
 def test_draining_hands_back_what_waits_and_finishes_what_runs(bench):

@@ -22,6 +22,7 @@ from meshd_node.core.executor.events import (
     DrainEnded,
     LeaseArrived,
     LeasedWork,
+    Lent,
     OwnerLost,
     OwnerUp,
     Recalled,
@@ -32,10 +33,12 @@ from meshd_node.core.executor.events import (
 )
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
 
 SLOTS = 3
+MEMORY = 3 << 30
 OWNERS = [b"a" * 20, b"b" * 20]
 FUNCTIONS = [b"f" * 32, b"g" * 32]
 owners = st.sampled_from(OWNERS)
@@ -46,11 +49,11 @@ class ExecutorRules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine = Executor(b"n" * 20, SLOTS, ExecutorConfig(turn_ms=20, worker_idle_ms=500))
+        self.machine = Executor(b"n" * 20, Lent(SLOTS, MEMORY), ExecutorConfig(turn_ms=20, worker_idle_ms=500))
         self.now = 10.0
         self.up: set[bytes] = set()
         self.owed: Counter = Counter()
-        self.workers: dict[int, Submitter] = {}
+        self.workers: dict[int, Tenant] = {}
         self.ready: set[int] = set()
         self.given: dict[int, list[int]] = {}
         self.payloads: dict[tuple[int, int], bytes] = {}
@@ -65,9 +68,9 @@ class ExecutorRules(RuleBasedStateMachine):
 
     def perform(self, effect: object) -> None:
         match effect:
-            case StartWorker(worker, submitter):
+            case StartWorker(worker, tenant):
                 assert worker not in self.workers
-                self.workers[worker] = submitter
+                self.workers[worker] = tenant
                 self.given[worker] = []
                 assert len(self.workers) <= SLOTS
             case EndWorker(worker, _):
@@ -77,7 +80,7 @@ class ExecutorRules(RuleBasedStateMachine):
                 assert 1 <= len(serials) == len(functions) == len(payloads) <= 256
                 assert serials == sorted(serials)
                 assert not self.given[worker] or serials[0] > self.given[worker][-1]
-                assert self.workers[worker].uid == job[0], "a worker got another submitter's unit"
+                assert self.workers[worker].submitter.uid == job[0], "a worker got another submitter's unit"
                 self.given[worker] += serials
             case ReportResults(owner, job, _, results) | ReportEnds(owner, job, _, results):
                 assert owner in self.up
@@ -114,7 +117,7 @@ class ExecutorRules(RuleBasedStateMachine):
         self.unit += data.draw(st.sampled_from([count, count, count // 2]))  # at times some are leased twice
         for work in works:
             self.owed[owner, job, work.unit, work.attempt] = 1
-        self.send(LeaseArrived(owner, job, 0, Submitter(OWNERS[0], uid), timeout_ms, works))
+        self.send(LeaseArrived(owner, job, 0, Tenant(Submitter(OWNERS[0], uid)), timeout_ms, works))
 
     @precondition(lambda self: self.workers.keys() - self.ready)
     @rule(data=st.data())

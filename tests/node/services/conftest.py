@@ -16,6 +16,7 @@ from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.core.owner.events import ExecutorView
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_node.frame_socket import FrameSocket
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.jobs.context import JobContext
@@ -48,7 +49,7 @@ class FakeExecutor:
     def own_function(self, submitter: Submitter, job: JobId, digest: Digest, data: bytes) -> None:
         pass
 
-    def own_lease(self, lease: effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
+    def own_lease(self, lease: effects.Lease, tenant: Tenant, timeout_ms: int) -> None:
         self.leases.append(lease)
 
     def own_recall(self, recall: effects.Recall) -> None:

@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from meshd_node.core import tranche_window
 from meshd_node.core.executor.config import ExecutorConfig
+from meshd_node.core.executor.events import Lent
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.execution import functions, intake
 from meshd_node.services.execution.admittance import Admittance
@@ -102,7 +104,7 @@ class FakeLink:
 class FakePool:
     """Starts nothing."""
 
-    def start(self, worker: int, submitter: Submitter) -> None:
+    def start(self, worker: int, tenant: Tenant, gpus: tuple[str, ...], memory_bytes: int) -> None:
         pass
 
 
@@ -115,7 +117,9 @@ class FakeJobs:
 
 def a_service(me: Node) -> ExecutionService:
     seams = Seams(signer=KeySigner(me.key), monotonic=lambda: 0.0)
-    made = ExecutionService(Executor(me.certified.node, 2), me.certified, seams, Admittance(me.certified), Outflow())
+    made = ExecutionService(
+        Executor(me.certified.node, Lent(2, 2 << 30)), me.certified, seams, Admittance(me.certified), Outflow()
+    )
     made.connect(FakePool(), FakeJobs(), lambda: None)  # type: ignore[arg-type]
     return made
 

@@ -1,4 +1,4 @@
-"""Work that waits at the node: by submitter, there by owner in turn, there in order of arrival."""
+"""Work that waits at the node: by tenant, there by owner in turn, there in order of arrival."""
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -8,7 +8,7 @@ from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.executor.events import LeasedWork
 from meshd_node.core.executor.pace import Means
 from meshd_node.core.executor.windows import Account
-from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import JobId, NodeId
 from meshd_protocol.limits import BATCH_UNITS_MAX
 
@@ -16,18 +16,26 @@ from meshd_protocol.limits import BATCH_UNITS_MAX
 class Share:
     """What one owner leased of one job in one epoch. `held` has the keys of attempts that are owed an answer."""
 
-    __slots__ = ("account", "epoch", "held", "job", "means", "submitter", "timeout_s")
+    __slots__ = ("account", "epoch", "held", "job", "means", "tenant", "timeout_s", "weight")
 
     def __init__(
-        self, account: Account, job: JobId, epoch: int, submitter: Submitter, timeout_s: float, means: Means
+        self,
+        account: Account,
+        job: JobId,
+        epoch: int,
+        tenant: Tenant,
+        timeout_s: float,
+        means: Means,
+        weight: float = 1.0,
     ) -> None:
-        """Hold nothing yet. A `timeout_s` of 0 is no limit."""
+        """Hold nothing yet. A `timeout_s` of 0 is no limit; a unit keeps `weight` slots from others' units."""
         self.account = account
         self.job = job
         self.epoch = epoch
-        self.submitter = submitter
+        self.tenant = tenant
         self.timeout_s = timeout_s
         self.means = means
+        self.weight = weight
         self.held: set[int] = set()
 
     def ghost(self) -> "Share":
@@ -35,7 +43,7 @@ class Share:
 
         The same attempt may be leased again while such a copy runs; it must not end the new one.
         """
-        return Share(self.account, self.job, self.epoch, self.submitter, self.timeout_s, self.means)
+        return Share(self.account, self.job, self.epoch, self.tenant, self.timeout_s, self.means, self.weight)
 
 
 def key_of(work: LeasedWork) -> int:
@@ -56,19 +64,19 @@ class Backlog:
     def __init__(self, config: ExecutorConfig) -> None:
         """Start with nothing."""
         self._config = config
-        self._queues: dict[Submitter, dict[NodeId, deque[Stretch]]] = {}
-        self._units: dict[Submitter, int] = {}
+        self._queues: dict[Tenant, dict[NodeId, deque[Stretch]]] = {}
+        self._units: dict[Tenant, int] = {}
 
     def __bool__(self) -> bool:
         return bool(self._queues)
 
-    def submitters(self) -> Collection[Submitter]:
+    def tenants(self) -> Collection[Tenant]:
         """Those whose work waits, the longest waiting first."""
         return self._queues.keys()
 
-    def waiting(self, submitter: Submitter) -> int:
+    def waiting(self, tenant: Tenant) -> int:
         """How many units wait."""
-        return self._units.get(submitter, 0)
+        return self._units.get(tenant, 0)
 
     def append(self, share: Share, works: Iterable[LeasedWork]) -> None:
         """Queue work behind its owner's other work."""
@@ -80,29 +88,29 @@ class Backlog:
             queue[-1].works.extend(fresh)
         else:
             queue.append(Stretch(share, fresh))
-        self._count(share.submitter, len(fresh))
+        self._count(share.tenant, len(fresh))
 
     def put_back(self, share: Share, works: Iterable[LeasedWork]) -> None:
         """Queue work that was taken before, ahead of its owner's other work."""
         stretch = Stretch(share, deque(works))
         if stretch.works:
             self._queue(share).appendleft(stretch)
-            self._count(share.submitter, len(stretch.works))
+            self._count(share.tenant, len(stretch.works))
 
-    def turn(self, submitter: Submitter) -> None:
+    def turn(self, tenant: Tenant) -> None:
         """Let the others' waiting count as longer: this one was just given a worker."""
-        queues = self._queues.pop(submitter, None)
+        queues = self._queues.pop(tenant, None)
         if queues is not None:
-            self._queues[submitter] = queues
+            self._queues[tenant] = queues
 
-    def next_is_long(self, submitter: Submitter) -> bool:
+    def next_is_long(self, tenant: Tenant) -> bool:
         """Whether the unit that `take` begins with is expected to be long, or is the first of its function."""
-        share, works = next(iter(self._queues[submitter].values()))[0]
+        share, works = next(iter(self._queues[tenant].values()))[0]
         return self._expected_us(share.means, works[0]) >= self._config.long_us
 
-    def take(self, submitter: Submitter, units: int) -> tuple[Share, list[LeasedWork]]:
+    def take(self, tenant: Tenant, units: int) -> tuple[Share, list[LeasedWork]]:
         """Take a batch's worth of the next owner's work, at most `units` but at least one; there must be some."""
-        queues = self._queues[submitter]
+        queues = self._queues[tenant]
         owner, queue = next(iter(queues.items()))
         share, works = queue[0]
         taken = self._cut(share.means, works, min(units, BATCH_UNITS_MAX))
@@ -111,12 +119,12 @@ class Backlog:
         del queues[owner]
         if queue:
             queues[owner] = queue
-        self._count(submitter, -len(taken))
+        self._count(tenant, -len(taken))
         return share, taken
 
     def remove(self, share: Share, keys: Collection[int] | None) -> list[LeasedWork]:
         """Take out those of a share with these keys, or all of it."""
-        queues = self._queues.get(share.submitter, {})
+        queues = self._queues.get(share.tenant, {})
         queue = queues.get(share.account.node)
         if queue is None:
             return []
@@ -133,14 +141,14 @@ class Backlog:
             queues[share.account.node] = kept
         else:
             del queues[share.account.node]
-        self._count(share.submitter, -len(removed))
+        self._count(share.tenant, -len(removed))
         return removed
 
     def trim(self, owner: NodeId, units: int) -> list[Stretch]:
         """Take out up to `units` of an owner's units, the newest first."""
         trimmed = []
-        for submitter in list(self._queues):
-            queue = self._queues[submitter].get(owner)
+        for tenant in list(self._queues):
+            queue = self._queues[tenant].get(owner)
             while queue and units > 0:
                 share, works = queue.pop()
                 count = min(units, len(works))
@@ -149,13 +157,13 @@ class Backlog:
                     queue.append(Stretch(share, works))
                 trimmed.append(Stretch(share, newest))
                 units -= count
-                self._count(submitter, -count, emptied=None if queue else owner)
+                self._count(tenant, -count, emptied=None if queue else owner)
         return trimmed
 
-    def clear(self, submitter: Submitter) -> Iterator[Stretch]:
-        """Take out all of a submitter's work."""
-        queues = self._queues.pop(submitter, {})
-        self._units.pop(submitter, None)
+    def clear(self, tenant: Tenant) -> Iterator[Stretch]:
+        """Take out all of a tenant's work."""
+        queues = self._queues.pop(tenant, {})
+        self._units.pop(tenant, None)
         for queue in queues.values():
             yield from queue
 
@@ -181,15 +189,15 @@ class Backlog:
         return means.get(work.function, float(self._config.long_us))
 
     def _queue(self, share: Share) -> deque[Stretch]:
-        queues = self._queues.setdefault(share.submitter, {})
+        queues = self._queues.setdefault(share.tenant, {})
         return queues.setdefault(share.account.node, deque())
 
-    def _count(self, submitter: Submitter, change: int, emptied: NodeId | None = None) -> None:
+    def _count(self, tenant: Tenant, change: int, emptied: NodeId | None = None) -> None:
         if emptied is not None:
-            del self._queues[submitter][emptied]
-        units = self._units.get(submitter, 0) + change
+            del self._queues[tenant][emptied]
+        units = self._units.get(tenant, 0) + change
         if units:
-            self._units[submitter] = units
+            self._units[tenant] = units
         else:
-            self._units.pop(submitter, None)
-            self._queues.pop(submitter, None)
+            self._units.pop(tenant, None)
+            self._queues.pop(tenant, None)

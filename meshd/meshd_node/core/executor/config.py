@@ -25,15 +25,17 @@ class ExecutorConfig:
     batch_bytes: int = 512 * KIB
     # Units expected to take longer travel one by one: 0.15 ms of waiting for the next is nothing to them.
     long_us: int = 5_000
-    # Workers kept for submitters that are not the last one.
+    # Workers kept for tenants that are not the last one.
     worker_idle_ms: int = 30_000
-    # When submitters are more than slots, a worker serves at least so long before it makes room for another's.
+    # When there is no room for all, a worker serves at least so long before it makes room for another tenant's.
     turn_ms: int = 200
+    # For so long room is kept at first for a worker that needs more than becomes free at once.
+    hold_ms: int = 1_000
     # A recalled unit that has run for less is let finish: a new worker costs more than the rest of a short unit.
     recall_grace_ms: int = 100
     # A worker hands units back that wait behind a long one. One that does only that burns our time for nothing.
     hand_backs_max: int = 16
-    # Deaths in a row without one answered unit, after which a submitter's units are refused.
+    # Deaths in a row without one answered unit, after which a tenant's units are refused.
     start_failures_max: int = 3
 
     def __post_init__(self) -> None:
@@ -42,5 +44,7 @@ class ExecutorConfig:
             raise ValueError("executor.window_bytes must hold the largest unit, and queue_bytes_max the window")
         if not BATCH_UNITS_MAX <= self.window_units_max <= self.queue_units_max:
             raise ValueError("executor.window_units_max must be between a batch and queue_units_max")
-        if min(self.window_ms, self.batch_us, self.batch_bytes, self.start_failures_max) < 1:
-            raise ValueError("executor.window_ms, batch_us, batch_bytes and start_failures_max must be at least 1")
+        if min(self.window_ms, self.batch_us, self.batch_bytes, self.start_failures_max, self.hold_ms) < 1:
+            raise ValueError(
+                "executor.window_ms, batch_us, batch_bytes, start_failures_max and hold_ms must be at least 1"
+            )

@@ -1,46 +1,48 @@
-"""Who runs what next: work that waits meets workers that have room, within each submitter."""
+"""Who runs what next: work that waits meets workers that have room, within each tenant."""
 
 from itertools import groupby
 
 from meshd_node.core.executor.backlog import Backlog, key_of
+from meshd_node.core.executor.claims import Claims
 from meshd_node.core.executor.config import ExecutorConfig
-from meshd_node.core.executor.crew import Crew, Given, Worker
+from meshd_node.core.executor.crew import Crew
 from meshd_node.core.executor.effects import EndWorker, RunOn, StartWorker
+from meshd_node.core.executor.events import Lent
 from meshd_node.core.executor.step import Step
-from meshd_node.core.submitter import Submitter
+from meshd_node.core.executor.worker import Given, Worker
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.limits import BATCH_UNITS_MAX
 
 
 class Dispatch:
     """The backlog and the crew, and what moves between them."""
 
-    def __init__(self, slots: int, config: ExecutorConfig) -> None:
+    def __init__(self, lent: Lent, config: ExecutorConfig) -> None:
         """Start with neither work nor workers."""
         self._config = config
         self._grace_s = config.recall_grace_ms / 1e3
         self.backlog = Backlog(config)
-        self.crew = Crew(slots, config.turn_ms / 1e3)
+        self.crew = Crew(lent)
+        self.claims = Claims(self.crew, self.backlog, config)
 
     def feed_all(self, step: Step) -> None:
         """Give out what waits of everybody."""
-        for submitter in list(self.backlog.submitters()):
-            self.feed(submitter, step)
+        for tenant in list(self.backlog.tenants()):
+            self.feed(tenant, step)
 
-    def feed(self, submitter: Submitter, step: Step) -> None:
-        """Give what waits of a submitter to its workers, to the idle ones first; get more workers for the rest."""
+    def feed(self, tenant: Tenant, step: Step) -> None:
+        """Give what waits of a tenant to its workers, to the idle ones first; get more workers for the rest."""
         for idle in (True, False):
-            waiting = self.backlog.waiting(submitter)
+            waiting = self.backlog.waiting(tenant)
             if not waiting:
                 return
-            workers = [
-                worker for worker in self.crew.of(submitter) if worker.ready and (idle is not bool(worker.given))
-            ]
+            workers = [worker for worker in self.crew.of(tenant) if worker.ready and (idle is not bool(worker.given))]
             for worker in workers:
                 self._give(worker, -(-waiting // len(workers)), step)
-        self._staff(submitter, step)
+        self._staff(tenant, step)
 
     def feed_worker(self, worker: Worker, step: Step) -> None:
-        """Fill one worker; if nothing of its submitter's is left for it, others may use its slot."""
+        """Fill one worker; if nothing of its tenant's is left for it, others may use its slot."""
         while self._give(worker, BATCH_UNITS_MAX, step):
             pass
         if not worker.given and self.backlog:
@@ -64,59 +66,78 @@ class Dispatch:
                 self.end_worker(worker, "idle", step)
 
     def idle_until(self, worker: Worker) -> float:
-        """When a worker ends for being idle; the last submitter's never do."""
-        if worker.given or not worker.ready or worker.submitter == self.crew.last_submitter:
+        """When a worker ends for being idle; the last tenant's never do."""
+        if worker.given or not worker.ready or worker.tenant == self.crew.last_tenant:
             return float("inf")
         return worker.idle_since + self._config.worker_idle_ms / 1e3
 
     def _give(self, worker: Worker, units: int, step: Step) -> bool:
-        """Give a batch of at most `units` to a worker that has room, unless somebody else is due to have its slot."""
+        """Give a batch of at most `units` to a worker that has room, unless somebody else is due to have its room."""
         backlog = self.backlog
-        if not backlog:
+        if not backlog or worker.leaves:
             return False
-        claimant = self.crew.claimant(worker, backlog.submitters(), backlog.waiting, step.now)
+        claimant = self.claims.claimant(worker, step.now)
         if claimant is not None:
             self._make_room(worker, claimant, step)
             return False
-        if not backlog.waiting(worker.submitter):
+        tenant = worker.tenant
+        if not backlog.waiting(tenant):
             return False
-        long = backlog.next_is_long(worker.submitter)
+        long = backlog.next_is_long(tenant)
         if not worker.has_room(long):
             return False
-        share, works = backlog.take(worker.submitter, units)
+        share, works = backlog.take(tenant, units)
         serials = worker.give(share, works, long, step.now)
         functions, payloads = [work.function for work in works], [work.payload for work in works]
         step.effects.append(RunOn(worker.number, share.job, serials, functions, payloads))
         worker.set_deadline(self._grace_s)
         return True
 
-    def _staff(self, submitter: Submitter, step: Step) -> None:
-        """Get more workers for what waits: in free slots, or in place of others' idle ones."""
-        missing = self.backlog.waiting(submitter) - self.crew.starting(submitter)
-        while missing > 0 and (self.crew.free or self._end_idle_other(submitter, step)):
-            self._hire(submitter, step)
+    def _staff(self, tenant: Tenant, step: Step) -> None:
+        """Get more workers for what waits: in free room, or in place of others' idle ones."""
+        missing = self.backlog.waiting(tenant) - self.crew.starting(tenant)
+        while missing > 0 and self._finds_room(tenant, step):
+            self._hire(tenant, step)
             missing -= 1
 
-    def _make_room(self, worker: Worker, claimant: Submitter, step: Step) -> None:
-        if not worker.given:
-            self.end_worker(worker, "its slot is due to another submitter", step)
+    def _make_room(self, worker: Worker, claimant: Tenant, step: Step) -> None:
+        if worker.given:
+            return
+        self.end_worker(worker, "its room is due to other work", step)
+        if self._finds_room(claimant, step):
             self._hire(claimant, step)
+        else:
+            self.claims.keep(claimant, step.now)
 
-    def _hire(self, submitter: Submitter, step: Step) -> None:
-        worker = self.crew.hire(submitter, step.now)
-        self.backlog.turn(submitter)
-        step.effects.append(StartWorker(worker.number, submitter))
+    def _hire(self, tenant: Tenant, step: Step) -> None:
+        worker = self.crew.hire(tenant, step.now)
+        self.backlog.turn(tenant)
+        self.claims.served(tenant)
+        enforced = worker.holding.memory_bytes if tenant.harness.memory_bytes or self.crew.lent.bound_unasked else 0
+        step.effects.append(StartWorker(worker.number, tenant, worker.holding.gpus, enforced))
 
-    def _end_idle_other(self, submitter: Submitter, step: Step) -> bool:
+    def _finds_room(self, tenant: Tenant, step: Step) -> bool:
+        """Whether there is room for one more worker, if need be once others' idle ones are ended."""
+        if self.claims.allow(tenant, self.crew.room, step.now):
+            return True
+        ended = self._idle_in_the_way(tenant, step.now)
+        for worker in ended:
+            self.end_worker(worker, "other work needs its room", step)
+        return bool(ended)
+
+    def _idle_in_the_way(self, tenant: Tenant, now: float) -> list[Worker]:
+        """The longest idle workers that nothing waits for and whose end makes room enough; none if it does not."""
         idle = [
             worker
             for worker in self.crew.workers.values()
-            if worker.ready
-            and not worker.given
-            and worker.submitter != submitter
-            and not self.backlog.waiting(worker.submitter)
+            if worker.ready and not worker.given and worker.tenant != tenant and not self.backlog.waiting(worker.tenant)
         ]
-        if not idle:
-            return False
-        self.end_worker(min(idle, key=lambda worker: worker.idle_since), "another submitter needs its slot", step)
-        return True
+        chosen: list[Worker] = []
+        for worker in sorted(idle, key=lambda worker: worker.idle_since):
+            before = self.crew.room_without(chosen).shortfall(tenant.harness)
+            if self.crew.room_without([*chosen, worker]).shortfall(tenant.harness) == before:
+                continue
+            chosen.append(worker)
+            if self.claims.allow(tenant, self.crew.room_without(chosen), now):
+                return chosen
+        return []

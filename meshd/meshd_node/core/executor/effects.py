@@ -4,16 +4,21 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
 
 
 class StartWorker(Struct, frozen=True):
-    """Get a worker process for one submitter, then send `WorkerReady`; if that fails, `WorkerEnded`."""
+    """Get a worker process for one tenant, then send `WorkerReady`; if that fails, `WorkerEnded`.
+
+    It sees the GPUs of these UUIDs and no others, and is held to `memory_bytes`; 0 is no bound.
+    """
 
     worker: int
-    submitter: Submitter
+    tenant: Tenant
+    gpus: tuple[str, ...]
+    memory_bytes: int
 
 
 class EndWorker(Struct, frozen=True):

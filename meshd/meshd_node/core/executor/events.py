@@ -4,9 +4,10 @@ from typing import NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.worker import WorkResult
+from meshd_protocol.records import Gpu
 
 
 class LeasedWork(NamedTuple):
@@ -24,9 +25,23 @@ class LeaseArrived(Struct, frozen=True):
     owner: NodeId
     job: JobId
     epoch: int
-    submitter: Submitter
+    tenant: Tenant
     timeout_ms: int
     units: list[LeasedWork]
+
+
+class Lent(Struct, frozen=True):
+    """What this node lends from now on: to start with, and whenever it changes.
+
+    So many workers may have the same GPU at a time. A worker whose work asks for no memory has an even share; with
+    `bound_unasked` it is held to that. What does not fit any more is handed back, workers end when they are idle.
+    """
+
+    slots: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+    gpu_workers: int = 1
+    bound_unasked: bool = True
 
 
 class OwnerUp(Struct, frozen=True):
@@ -93,6 +108,7 @@ Event: TypeAlias = (
     | WorkerReady
     | WorkerRan
     | WorkerEnded
+    | Lent
     | DrainBegan
     | DrainEnded
     | Tick

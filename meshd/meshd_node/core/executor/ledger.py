@@ -5,11 +5,12 @@ from typing import Final
 
 from meshd_node.core.executor.backlog import Share, key_of
 from meshd_node.core.executor.config import ExecutorConfig
-from meshd_node.core.executor.crew import Given
-from meshd_node.core.executor.events import LeaseArrived, LeasedWork
+from meshd_node.core.executor.events import LeaseArrived, LeasedWork, Lent
 from meshd_node.core.executor.pace import UNIT_US_MIN, Pace, learn
+from meshd_node.core.executor.room import width
 from meshd_node.core.executor.step import Step
 from meshd_node.core.executor.windows import Account, Resized, Windows
+from meshd_node.core.executor.worker import Given
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.limits import TRACEBACK_CHARS_MAX
 from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus
@@ -24,11 +25,17 @@ Spent = dict[Share, dict[Digest, list[int]]]
 class Ledger:
     """Shares and accounts of all owners that are up."""
 
-    def __init__(self, slots: int, config: ExecutorConfig) -> None:
+    def __init__(self, lent: Lent, config: ExecutorConfig) -> None:
         """Owe nothing."""
-        self.windows = Windows(slots, config)
+        self.windows = Windows(lent.slots, config)
+        self._lent = lent
         self._pace = Pace()
         self._shares: dict[tuple[NodeId, JobId, int], Share] = {}
+
+    def lend(self, lent: Lent) -> list[Resized]:
+        """Share this from now on; return the windows that change by it."""
+        self._lent = lent
+        return self.windows.lend(lent.slots)
 
     def account(self, owner: NodeId) -> Account | None:
         """The account of an owner that is up."""
@@ -124,7 +131,7 @@ class Ledger:
             for function, times in functions.items():
                 spent_us = max(sum(times) * scale, UNIT_US_MIN * len(times))
                 learn(share.means, function, len(times), spent_us)
-                share.account.learn(len(times), spent_us)
+                share.account.learn(len(times), spent_us * share.weight)
         for account in {share.account.node: share.account for share in spent}.values():
             if self.windows.accounts.get(account.node) is account:
                 yield from self.windows.adjust(account)
@@ -134,10 +141,11 @@ class Ledger:
         share = self._shares.get(key)
         if share is None:
             means = self._pace.means(event.job)
-            share = Share(account, event.job, event.epoch, event.submitter, event.timeout_ms / 1e3, means)
+            weight = self._lent.slots / width(self._lent, event.tenant.harness)
+            share = Share(account, event.job, event.epoch, event.tenant, event.timeout_ms / 1e3, means, weight)
             self._shares[key] = share
-        # A job has one submitter: its id is the hash of a manifest that names them.
-        assert share.submitter == event.submitter
+        # A job has one tenant: its id is the hash of a manifest that names its submitter and its needs.
+        assert share.tenant == event.tenant
         return share
 
     def _free(self, share: Share, sizes: list[int], now: float) -> None:

@@ -4,7 +4,6 @@ from typing import Final, assert_never
 
 from meshd_node.core.executor.backlog import Share, key_of
 from meshd_node.core.executor.config import ExecutorConfig
-from meshd_node.core.executor.crew import Given, Worker
 from meshd_node.core.executor.dispatch import Dispatch
 from meshd_node.core.executor.effects import Drained, Effect, GrantCredit, Wake
 from meshd_node.core.executor.events import (
@@ -12,6 +11,7 @@ from meshd_node.core.executor.events import (
     DrainEnded,
     Event,
     LeaseArrived,
+    Lent,
     OwnerLost,
     OwnerUp,
     Recalled,
@@ -21,9 +21,11 @@ from meshd_node.core.executor.events import (
     WorkerReady,
 )
 from meshd_node.core.executor.ledger import Ledger
+from meshd_node.core.executor.room import refusal
 from meshd_node.core.executor.step import Step
 from meshd_node.core.executor.windows import Resized
-from meshd_node.core.submitter import Submitter
+from meshd_node.core.executor.worker import Given, Worker
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import NodeId
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
@@ -39,16 +41,16 @@ class Executor:
     runs it is let finish, but not for longer than `recall_grace_ms` in all, and its result is dropped.
     """
 
-    def __init__(self, node: NodeId, slots: int, config: ExecutorConfig | None = None) -> None:
-        """Serve with at most `slots` workers."""
+    def __init__(self, node: NodeId, lent: Lent, config: ExecutorConfig | None = None) -> None:
+        """Serve with what is lent."""
         self.node = node
         self.config = config or ExecutorConfig()
-        self._ledger = Ledger(slots, self.config)
-        self._dispatch = Dispatch(slots, self.config)
+        self._ledger = Ledger(lent, self.config)
+        self._dispatch = Dispatch(lent, self.config)
         self._crew = self._dispatch.crew
         self._backlog = self._dispatch.backlog
-        # Workers in a row, by submitter, that ended without having answered one unit.
-        self._failures: dict[Submitter, int] = {}
+        # Workers in a row, by tenant, that ended without having answered one unit.
+        self._failures: dict[Tenant, int] = {}
         self._drain_until = _INF
         self._draining = False
         self._drained = False
@@ -62,7 +64,7 @@ class Executor:
     @property
     def queued(self) -> int:
         """Units that wait for a worker."""
-        return sum(map(self._backlog.waiting, self._backlog.submitters()))
+        return sum(map(self._backlog.waiting, self._backlog.tenants()))
 
     @property
     def busy(self) -> int:
@@ -96,6 +98,8 @@ class Executor:
                 units = frozenset(indices)
                 for share in self._ledger.shares_of(owner, job, epoch if indices else None):
                     self._recall(share, {key for key in share.held if not units or key >> 16 in units}, step)
+            case Lent():
+                self._lend(event, step)
             case DrainBegan(until):
                 self._drain(until, step)
             case DrainEnded():
@@ -119,16 +123,18 @@ class Executor:
             self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
         elif not self._ledger.windows.holds(account):
             self._ledger.end(share, works, AttemptStatus.REFUSED, "busy: more was sent than the window allows", step)
+        elif reason := refusal(self._crew.lent, share.tenant.harness):
+            self._ledger.end(share, works, AttemptStatus.REFUSED, reason, step)
         else:
             self._backlog.append(share, works)
-            self._dispatch.feed(share.submitter, step)
+            self._dispatch.feed(share.tenant, step)
 
     def _recall(self, share: Share, keys: set[int], step: Step) -> None:
         """Forget what waits. What runs becomes part of a share that holds nothing: its result, if any, is dropped."""
         for work in self._backlog.remove(share, keys):
             self._ledger.forget(share, work, step.now)
         ghost = share.ghost()
-        for worker in self._crew.of(share.submitter):
+        for worker in self._crew.of(share.tenant):
             for serial, (given_share, work) in list(worker.given.items()):
                 if given_share is share and key_of(work) in keys:
                     self._ledger.forget(share, work, step.now)
@@ -151,14 +157,14 @@ class Executor:
         if spent:
             elapsed_s = step.now - worker.running_since
             worker.note_answer(step.now)
-            self._failures.pop(worker.submitter, None)
+            self._failures.pop(worker.tenant, None)
             for resized in self._ledger.learn(spent, elapsed_s):
                 self._resize(resized, step)
         worker.set_deadline(self.config.recall_grace_ms / 1e3)
         self._take_back(handed_back, step)
         if handed_back and worker.note_hand_back() > self.config.hand_backs_max:
             self._dispatch.end_worker(worker, "it gives units back and runs none", step)
-            self._failed_to_start(worker.submitter, "it gives units back and runs none", step)
+            self._failed_to_start(worker.tenant, "it gives units back and runs none", step)
         if handed_back:
             self._dispatch.feed_all(step)
         elif not self._draining:
@@ -182,16 +188,16 @@ class Executor:
             share, work = crashed
             self._ledger.end(share, [work], AttemptStatus.CRASHED, reason, step)
         elif not worker.answered:
-            self._failed_to_start(worker.submitter, reason, step)
+            self._failed_to_start(worker.tenant, reason, step)
         self._dispatch.feed_all(step)
 
-    def _failed_to_start(self, submitter: Submitter, reason: str, step: Step) -> None:
-        failures = self._failures.pop(submitter, 0) + 1
+    def _failed_to_start(self, tenant: Tenant, reason: str, step: Step) -> None:
+        failures = self._failures.pop(tenant, 0) + 1
         if failures < self.config.start_failures_max:
-            if self._backlog.waiting(submitter):
-                self._failures[submitter] = failures
+            if self._backlog.waiting(tenant):
+                self._failures[tenant] = failures
         else:
-            for share, works in self._backlog.clear(submitter):
+            for share, works in self._backlog.clear(tenant):
                 self._ledger.end(share, works, AttemptStatus.REFUSED, f"no worker could be started: {reason}", step)
 
     def _take_back(self, entries: list[Given], step: Step) -> None:
@@ -228,11 +234,31 @@ class Executor:
         self._draining, self._drained = True, False
         self._drain_until = until
         step.effects.extend(GrantCredit(owner, 0, 0) for owner in self._ledger.windows.accounts)
-        for submitter in list(self._backlog.submitters()):
-            for share, works in self._backlog.clear(submitter):
+        for tenant in list(self._backlog.tenants()):
+            for share, works in self._backlog.clear(tenant):
                 self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
         if until <= step.now:
             self._end_all_workers(step)
+
+    def _lend(self, lent: Lent, step: Step) -> None:
+        """Share this from now on; hand back what it is too little for."""
+        self._crew.lend(lent)
+        for resized in self._ledger.lend(lent):
+            self._resize(resized, step)
+        for tenant in list(self._backlog.tenants()):
+            if reason := refusal(lent, tenant.harness):
+                for share, works in self._backlog.clear(tenant):
+                    self._ledger.end(share, works, AttemptStatus.HANDED_BACK, reason, step)
+        if not self._draining:
+            self._dispatch.feed_all(step)
+
+    def _let_go(self, step: Step) -> None:
+        """End workers that leave and are idle; what they had others may use."""
+        leavers = self._crew.leavers()
+        for worker in leavers:
+            self._dispatch.end_worker(worker, "this node lends less now", step)
+        if leavers and not self._draining:
+            self._dispatch.feed_all(step)
 
     def _end_all_workers(self, step: Step) -> None:
         for worker in list(self._crew.workers.values()):
@@ -242,6 +268,7 @@ class Executor:
         if self._draining:
             for worker in [worker for worker in self._crew.workers.values() if not worker.given]:
                 self._dispatch.end_worker(worker, _DRAINING, step)
+        self._let_go(step)
         effects = step.report()
         if self._draining and not self._drained and not self._crew.workers:
             self._drained = True
@@ -256,7 +283,7 @@ class Executor:
         """The earliest moment that matters. A later one than wished before is not worth telling: that tick finds it."""
         workers = self._crew.workers
         drain_until = self._drain_until if workers else _INF
-        earliest = drain_until if self._draining else self._ledger.windows.next_wake()
+        earliest = drain_until if self._draining else min(self._ledger.windows.next_wake(), self._dispatch.claims.until)
         for worker in workers.values():
             earliest = min(earliest, worker.deadline)
             if not worker.given and not self._draining:

@@ -65,6 +65,16 @@ class Windows:
         bound = self._config.window_bytes
         return [GrantCredit(account.node, account.granted, bound) for account in self.accounts.values()]
 
+    def lend(self, slots: int) -> list[Resized]:
+        """Fit every window to a new number of slots."""
+        self._slots, self._start = slots, 2 * slots
+        resized = []
+        for account in self.accounts.values():
+            account.granted = self._target(account) if account.spent_units else self._start
+            surplus = max(0, account.units - account.granted)
+            resized.append(Resized(GrantCredit(account.node, account.granted, self._config.window_bytes), surplus))
+        return resized
+
     def holds(self, account: Account) -> bool:
         """Whether what an owner has here is within the hard bounds."""
         return account.units <= self._config.queue_units_max and account.payload_bytes <= self._config.queue_bytes_max

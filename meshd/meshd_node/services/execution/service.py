@@ -12,6 +12,7 @@ from meshd_node.core.executor.machine import Executor
 from meshd_node.core.owner import effects as owner_effects
 from meshd_node.core.owner.job import FIRST_EPOCH
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant, tenant_of
 from meshd_node.exec.pool import WorkerPool
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
@@ -149,10 +150,10 @@ class ExecutionService:
         """A function of an own job; raise `TooManyFunctions` if that user's fill their share."""
         self.functions.put(submitter, job, digest, data)
 
-    def own_lease(self, lease: owner_effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
+    def own_lease(self, lease: owner_effects.Lease, tenant: Tenant, timeout_ms: int) -> None:
         """Own units to run here: nobody has to prove to this node what it submitted itself."""
         work = list(map(LeasedWork, lease.indices, lease.attempts, lease.functions, lease.payloads))
-        self._handle(events.LeaseArrived(self._me.node, lease.job, lease.epoch, submitter, timeout_ms, work))
+        self._handle(events.LeaseArrived(self._me.node, lease.job, lease.epoch, tenant, timeout_ms, work))
 
     def own_recall(self, recall: owner_effects.Recall) -> None:
         """Own units that nobody wants any more."""
@@ -178,6 +179,11 @@ class ExecutionService:
     def worker_ended(self, worker: int, running: int | None, reason: str) -> None:
         """A worker is gone."""
         self._handle(events.WorkerEnded(worker, running, reason))
+        self._outflow.flush()
+
+    def lend(self, lent: events.Lent) -> None:
+        """Lend this from now on; what does not fit any more is handed back."""
+        self._handle(lent)
         self._outflow.flush()
 
     def drain(self, until: float) -> None:
@@ -206,8 +212,8 @@ class ExecutionService:
         if refusal:
             self._give_back(node, lease, AttemptStatus.REFUSED, refusal)
             return
-        submitter = Submitter(manifest.submitter, manifest.uid)
-        self._handle(events.LeaseArrived(node, lease.job, lease.epoch, submitter, manifest.policy.timeout_ms, work))
+        tenant = tenant_of(Submitter(manifest.submitter, manifest.uid), manifest.needs)
+        self._handle(events.LeaseArrived(node, lease.job, lease.epoch, tenant, manifest.policy.timeout_ms, work))
 
     def _give_back(self, node: NodeId, lease: LeaseGrant, status: AttemptStatus, reason: str) -> None:
         ends = [AttemptResult(unit.index, unit.attempt, status, b"", 0, reason) for unit in lease.units]
@@ -226,8 +232,8 @@ class ExecutionService:
                     self._grant(owner, Credit(units, payload_bytes))
                 case effects.Wake(at):
                     self.timer.set(at)
-                case effects.StartWorker(worker, submitter):
-                    self._pool.start(worker, submitter)
+                case effects.StartWorker(worker, tenant, gpus, memory_bytes):
+                    self._pool.start(worker, tenant, gpus, memory_bytes)
                 case effects.EndWorker(worker, reason):
                     self._pool.end(worker, reason)
                 case effects.Drained():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import Digest, JobId
 from meshd_protocol.messages.local import Outcome
 from meshd_protocol.records import Tranche
@@ -97,7 +98,7 @@ class JobContext:
 
     job: JobId
     manifest: Signed
-    submitter: Submitter
+    tenant: Tenant
     detached: bool
     timeout_ms: int
     listener: Listener | None
@@ -106,3 +107,8 @@ class JobContext:
     units: int = 0
     retained_bytes: int = 0
     finished: tuple[str, str] | None = None
+
+    @property
+    def submitter(self) -> Submitter:
+        """Whose job it is."""
+        return self.tenant.submitter

@@ -10,6 +10,7 @@ from typing import Final, Protocol, assert_never
 from meshd_node.core.owner import effects, events
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant, tenant_of
 from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
@@ -49,7 +50,7 @@ class LocalExecutor(Protocol):
         """A function of an own job; raise `TooManyFunctions` if that user's fill their share."""
         ...
 
-    def own_lease(self, lease: effects.Lease, submitter: Submitter, timeout_ms: int) -> None:
+    def own_lease(self, lease: effects.Lease, tenant: Tenant, timeout_ms: int) -> None:
         """Units of an own job to run here."""
         ...
 
@@ -120,7 +121,7 @@ class JobService:
         context = JobContext(
             job=job_id(body),
             manifest=self._seams.signer.sign(Domain.MANIFEST, body),
-            submitter=submitter,
+            tenant=tenant_of(submitter, request.needs),
             detached=request.detached,
             timeout_ms=request.policy.timeout_ms,
             listener=listener,
@@ -277,7 +278,7 @@ class JobService:
     def _lease(self, lease: effects.Lease) -> None:
         context = self._contexts[lease.job]
         if lease.node == self._node:
-            self._local.own_lease(lease, context.submitter, context.timeout_ms)
+            self._local.own_lease(lease, context.tenant, context.timeout_ms)
         else:
             self._leases.lease(lease, context)
 

@@ -1,7 +1,7 @@
-"""What an executor owes: each lease one end, each worker one submitter, no more workers than slots."""
+"""What an executor owes: each lease one end, each worker one tenant, no more of them than slots."""
 
 from meshd_node.core.executor import effects, events
-from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
 from meshd_sim.jobs.rules.require import require
@@ -14,8 +14,8 @@ class Obligations:
         self.slots = slots
         self.owners: set[NodeId] = set()
         self.owed: set[tuple[NodeId, JobId, int, int]] = set()
-        self.workers: dict[int, Submitter] = {}
-        self.submitters: dict[JobId, Submitter] = {}
+        self.workers: dict[int, Tenant] = {}
+        self.tenants: dict[JobId, Tenant] = {}
 
     def note_event(self, event: events.Event) -> None:
         """Something happened to the executor."""
@@ -26,7 +26,7 @@ class Obligations:
                 self.owners.discard(owner)
                 self.owed = {each for each in self.owed if each[0] != owner}
             case events.LeaseArrived(owner, job):
-                self.submitters[job] = event.submitter
+                self.tenants[job] = event.tenant
                 if owner in self.owners:
                     self.owed |= {(owner, job, work.unit, work.attempt) for work in event.units}
             case events.Recalled(owner, job, _, indices):
@@ -42,13 +42,14 @@ class Obligations:
     def note_effect(self, effect: effects.Effect) -> None:
         """The executor asked for something."""
         match effect:
-            case effects.StartWorker(worker, submitter):
-                self.workers[worker] = submitter
-                require(len(self.workers) <= self.slots, 13, "more workers than slots")
+            case effects.StartWorker(worker, tenant):
+                self.workers[worker] = tenant
+                taken = sum(each.harness.slots for each in self.workers.values())
+                require(taken <= self.slots, 13, "workers have more slots than there are")
             case effects.EndWorker(worker):
                 del self.workers[worker]
             case effects.RunOn(worker, job):
-                require(self.workers[worker] == self.submitters[job], 13, "a worker got another submitter's unit")
+                require(self.workers[worker] == self.tenants[job], 13, "a worker got another tenant's unit")
             case effects.ReportResults(owner, job, _, results) | effects.ReportEnds(owner, job, _, results):
                 self._pay(owner, job, results)
             case _:

@@ -151,6 +151,23 @@ def test_what_clears_a_suspect_and_is_found_by_one_is_told_to_all(new_world, mem
     assert {world.host(index).machine.member(accused).version for index in (1, 2, 3, 4)} == {newer}
 
 
+def test_who_missed_what_a_node_said_hears_of_it_with_the_next_session(new_world, members_kit) -> None:
+    """All had told of its restart as often as they do before the link was there: only a repair found it, 40 s later."""
+    world = new_world(0, MembershipConfig(repair_s=10_000.0))
+    world.start_many(8)
+    world.split(lambda node: node == members_kit.node_of(2))
+    restarted = world.host(5)
+    world.publish(5, members_kit.offer(cpu_milli=7))
+    world.run(4.0)
+    assert world.host(2).machine.member(restarted.node).version < restarted.version
+
+    world.side = lambda _: None
+    world.connect(2, 5)
+    world.run(0.5)
+
+    assert world.host(2).machine.member(restarted.node).version >= restarted.version
+
+
 def test_a_node_that_was_cut_off_alone_comes_back(new_world, members_kit) -> None:
     world = new_world()
     world.start_many(10)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Drop, MemberChanged, MemberState
+from meshd_node.core.membership.hashes import record_hash
 from meshd_node.core.membership.revocations import Revocations
 from meshd_node.core.membership.roster import Roster
-from meshd_node.core.membership.hashes import record_hash
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import REVOCATIONS_MAX
 from meshd_protocol.records import Phase, Slot, Version

@@ -121,6 +121,8 @@ class Membership:
                 effects = [Drop(node)]
             case PeerUp(node):
                 effects = [*self._detector.peer_up(node, now), *self._repair.peer_up(node, now)]
+                # After the rumours that go at once: what they bring need not be asked for.
+                return [*self._settled(effects, now), *self._rumours.greet(node)]
             case PeerDown(node, refused):
                 self._repair.peer_down(node)
                 effects = self._detector.peer_down(node, now, refused=refused)

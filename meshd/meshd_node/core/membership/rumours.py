@@ -104,6 +104,16 @@ class Rumours:
                 self._claims.drop((accused, node))
         self.refuted(node)
 
+    def greet(self, peer: NodeId) -> list[Effect]:
+        """Name to a new peer what this node said last: it was told while there was no session, and may be missed."""
+        own = self._roster.get(self._node)
+        if own is None:
+            return []
+        parcel = Parcel(peer, self._config.rumour_bytes)
+        for held in own.held():
+            parcel.add_digests(digests.of_state(held.state))
+        return [Send(peer, parcel.message())]
+
     # --- what others pass on --------------------------------------------------------------------------------------
 
     def heard(self, sender: NodeId, told: bytes, now: float) -> list[Effect]:

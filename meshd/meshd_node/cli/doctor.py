@@ -31,9 +31,13 @@ def command(here: bool, as_json: bool) -> int:
 
 def doctor(output: Output, *, here: bool, as_json: bool) -> int:
     """Ask the daemon what it has proved; without one, prove it."""
-    found = (None if here else _proved_by_daemon()) or _proved_here()
+    daemon = None if here else _status()
+    found = _proved_by_daemon(daemon) or _proved_here()
     found |= _resources()
-    found["ok"] = found["level"] == _STRICT and not found["gpu_faults"]
+    found["daemon"] = None if daemon is None else daemon["isolation"]
+    # A daemon without a cage is not made well by the cages that there could be.
+    caged = daemon is None or found["proved_by"] == "daemon"
+    found["ok"] = caged and found["level"] == _STRICT and not found["gpu_faults"]
     if as_json:
         output.json(found)
     else:
@@ -41,12 +45,16 @@ def doctor(output: Output, *, here: bool, as_json: bool) -> int:
     return Exit.OK if found["ok"] else Exit.FAILED
 
 
-def _proved_by_daemon() -> dict[str, Any] | None:
-    """What the daemon says that its cages keep; None without a daemon, or before it knows."""
+def _status() -> dict[str, Any] | None:
     try:
-        cage = table_of(ask(Question.STATUS)).get("cage")
+        return table_of(ask(Question.STATUS))
     except DaemonAbsent:
         return None
+
+
+def _proved_by_daemon(daemon: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a daemon says that its cages keep; None without one, and while it knows of none."""
+    cage = daemon and daemon.get("cage")
     if not cage or not cage["layers"]:
         return None
     layers = [{**layer, "detail": "", "remedy": remedy(layer["name"])} for layer in cage["layers"]]
@@ -93,6 +101,8 @@ def _resources() -> dict[str, Any]:
 
 
 def _print(output: Output, found: dict[str, Any]) -> None:
+    if found["daemon"] is not None:
+        output.line(f"daemon    its work is {printable(found['daemon'])}")
     by = f", by {found['maker']}" if found["maker"] else ""
     output.line(f"cage      {found['level']}{by}, as proved by {_who(found)}")
     if found["proved_by"] != "daemon":
@@ -106,6 +116,10 @@ def _print(output: Output, found: dict[str, Any]) -> None:
         if tried["fault"]:
             output.line(f"note      no cage by {tried['maker']}: {printable(tried['fault'])}")
     _print_layers(output, found["layers"])
+    if found["daemon"] is not None and found["proved_by"] != "daemon":
+        output.line(
+            "MEND      the daemon has proved no cage, yet or at all: `cage.off` in node.toml runs work without one"
+        )
     if found["level"] != _STRICT:
         output.line(f"MEND      work of other operators needs the level {_STRICT}, unless the charter says otherwise")
 

@@ -83,7 +83,7 @@ def test_a_gpu_that_fails_is_to_be_mended_though_the_cage_is_strict(monkeypatch:
 def test_a_daemon_is_asked_what_it_has_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cages are others than those of whoever asks: it may be root, or have a cgroup of its own."""
     cage = {"level": "confined", "layers": [{"name": "memory", "active": False}]}
-    monkeypatch.setattr(doctor, "ask", lambda question: {"cage": cage})
+    monkeypatch.setattr(doctor, "ask", lambda question: {"cage": cage, "isolation": "caged (confined)"})
 
     code, shown = run()
 
@@ -94,12 +94,17 @@ def test_a_daemon_is_asked_what_it_has_proved(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("cage", [None, {"level": "none", "layers": []}])
-def test_a_daemon_that_knows_nothing_yet_leaves_the_proof_to_the_command(
+def test_a_daemon_without_a_cage_is_said_to_be_whatever_cages_there_could_be(
     cage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ask", lambda question: {"cage": cage})
+    monkeypatch.setattr(doctor, "ask", lambda question: {"cage": cage, "isolation": "not caged"})
 
-    assert "as proved by attacking one now" in run()[1]
+    code, shown = run()
+
+    assert "cage      strict, by bubblewrap, as proved by attacking one now" in shown
+    assert "daemon    its work is not caged" in shown
+    assert "MEND      the daemon has proved no cage" in shown
+    assert code == Exit.FAILED
 
 
 def test_groups_are_named_and_removed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 A field of the type `Path` is no key: places come from the environment.
 """
 
-import difflib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
@@ -142,5 +141,7 @@ def _summary(tree: object) -> str:
 
 
 def _nearest(path: str, known: list[str]) -> str:
+    import difflib  # noqa: PLC0415  # 10 ms of a daemon's start, for those who mistype
+
     near = difflib.get_close_matches(path, known, 1)
     return f": did you mean {near[0]}?" if near else f": known are {', '.join(known)}"

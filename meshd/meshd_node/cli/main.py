@@ -1,6 +1,5 @@
 """The script `meshd`: finds the verb, turns every error into one line and an exit code."""
 
-import difflib
 import gc
 import importlib
 import os
@@ -48,6 +47,8 @@ class _Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _VERBS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415  # 10 ms of a daemon's start, for those who mistype
+
             near = difflib.get_close_matches(args[0], _VERBS, 1)
             raise click.UsageError(
                 f"there is no verb {args[0]!r}" + (f", did you mean {near[0]!r}?" if near else ""), ctx

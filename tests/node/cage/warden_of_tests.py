@@ -51,7 +51,7 @@ def main() -> None:
             process.kill()
             process.wait()
             maker.clear(spec)
-            scratch_left(folder)
+        scratch_left(folder)
         os._exit(0)
     with os.fdopen(reading) as text:
         said = text.read()

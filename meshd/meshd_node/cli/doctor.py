@@ -129,10 +129,11 @@ def _who(found: dict[str, Any]) -> str:
 
 
 def _print_layers(output: Output, layers: list[dict[str, Any]]) -> None:
-    output.table(
-        ("LAYER", "STATE", "FOUND"),
-        [(layer["name"], "active" if layer["active"] else "MISSING", layer["detail"] or "-") for layer in layers],
-    )
+    rows = [(layer["name"], "active" if layer["active"] else "MISSING", layer["detail"]) for layer in layers]
+    if any(detail for _, _, detail in rows):
+        output.table(("LAYER", "STATE", "FOUND"), rows)
+    else:
+        output.table(("LAYER", "STATE"), [row[:2] for row in rows])
     for layer in layers:
         if not layer["active"]:
             output.line(f"to get    {printable(layer['name'])}: {layer['remedy'] or 'see `meshd doctor --here`'}")

@@ -1,11 +1,13 @@
 """Groups of version 2 in a tree of plain files: what is written where, in the situations that systems are in."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from meshd_node.errors import CageError
 from meshd_node.exec.cage.cgroups import Cgroups
 
 MIB = 1 << 20
@@ -172,6 +174,23 @@ def test_a_tree_that_is_not_ours_to_write_gives_no_groups(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
 
     assert Cgroups.find(tmp_path) is None
+
+
+def test_a_group_that_can_not_be_completed_leaves_no_folder(
+    machine: Callable[[str], Path], delegated: None, handing_on: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = machine("/system.slice/meshd-exec.service")
+    cgroups = Cgroups.find(tmp_path)
+    assert cgroups is not None
+
+    def refuse(self: Path, text: str) -> int:
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(CageError, match="busy"):
+        cgroups.make("cage-1")
+
+    assert not (mount / "system.slice/meshd-exec.service" / OWN / "cage-1").exists()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "own"])

@@ -46,7 +46,7 @@ class Group:
     def make(self, name: str, *, memory_bytes: int = 0, pids: int = 0, cpu_milli: int = 0) -> "Group":
         """Make a group within this one, whose bounds hold besides these; it has none within itself."""
         bounds = Bounds(memory_bytes=memory_bytes, pids=pids, cpu_milli=cpu_milli)
-        return Group(_make_all(self._parts, name, bounds))
+        return Group(_make_all(self._parts, name, bounds, within=False))
 
     def add(self, pid: int) -> None:
         """Move a process here with all that came of it; `ProcessLookupError` if it is gone.
@@ -144,11 +144,7 @@ class Cgroups:
     def make(self, name: str, *, memory_bytes: int = 0, pids: int = 0, cpu_milli: int = 0) -> Group:
         """Make a group for a cage; `CageError` if the system refuses."""
         bounds = Bounds(memory_bytes=memory_bytes, pids=pids, cpu_milli=cpu_milli)
-        parts = _make_all(self._bases, name, bounds)
-        for part in parts:
-            if part.unified:
-                _hand_on(part)
-        return Group(parts)
+        return Group(_make_all(self._bases, name, bounds, within=True))
 
     def close(self) -> None:
         """Remove all groups in which nothing runs."""
@@ -156,7 +152,8 @@ class Cgroups:
             remove_tree(base.folder)
 
 
-def _make_all(parents: tuple[Base, ...], name: str, bounds: Bounds) -> tuple[Base, ...]:
+def _make_all(parents: tuple[Base, ...], name: str, bounds: Bounds, *, within: bool) -> tuple[Base, ...]:
+    """Make a folder in each tree, `within` which others can be made; all or none."""
     assert name not in ("", ".", "..", _OWN), name
     assert "/" not in name, name
     made: list[Base] = []
@@ -166,6 +163,8 @@ def _make_all(parents: tuple[Base, ...], name: str, bounds: Bounds) -> tuple[Bas
             part.folder.mkdir()
             made.append(part)
             _bound(part, bounds)
+            if within and part.unified:
+                _hand_on(part)
     except OSError as error:
         for part in made:
             remove_tree(part.folder)

@@ -119,7 +119,7 @@ class _Trial:
             return None
         with suppress(CageError):
             # Its processes, and the one or two that make it.
-            return cgroups.make(f"trial-{next(_counter)}", memory_bytes=CAGE_MEMORY, pids=PIDS + 2)
+            return cgroups.make(f"trial-{os.getpid()}-{next(_counter)}", memory_bytes=CAGE_MEMORY, pids=PIDS + 2)
         return None
 
     # --- what it says -----------------------------------------------------------------------------------------

@@ -33,12 +33,20 @@ from meshd_node.core.executor.events import (
 )
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.submitter import Submitter
-from meshd_node.core.tenant import Tenant
+from meshd_node.core.tenant import Harness, Tenant
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
+from meshd_protocol.records import Gpu
 
-SLOTS = 3
-MEMORY = 3 << 30
+GIB = 1 << 30
+GPUS = (Gpu("GPU-1", "a card", 8 << 30),)
+LENT = [Lent(3, 3 * GIB, GPUS), Lent(4, 3 * GIB, GPUS), Lent(2, 3 * GIB), Lent(4, 8 * GIB, GPUS, gpu_workers=2)]
+HARNESSES = [
+    Harness(),
+    Harness(cpu_milli=2_500),
+    Harness(memory_bytes=3 * GIB),
+    Harness(cpu_milli=100, memory_bytes=GIB, gpus=1),
+]
 OWNERS = [b"a" * 20, b"b" * 20]
 FUNCTIONS = [b"f" * 32, b"g" * 32]
 owners = st.sampled_from(OWNERS)
@@ -49,11 +57,14 @@ class ExecutorRules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.machine = Executor(b"n" * 20, Lent(SLOTS, MEMORY), ExecutorConfig(turn_ms=20, worker_idle_ms=500))
+        self.lent = LENT[0]
+        self.machine = Executor(b"n" * 20, self.lent, ExecutorConfig(turn_ms=20, worker_idle_ms=500))
         self.now = 10.0
         self.up: set[bytes] = set()
         self.owed: Counter = Counter()
         self.workers: dict[int, Tenant] = {}
+        self.memory: dict[int, int] = {}
+        self.gpus: dict[int, tuple[str, ...]] = {}
         self.ready: set[int] = set()
         self.given: dict[int, list[int]] = {}
         self.payloads: dict[tuple[int, int], bytes] = {}
@@ -68,11 +79,12 @@ class ExecutorRules(RuleBasedStateMachine):
 
     def perform(self, effect: object) -> None:
         match effect:
-            case StartWorker(worker, tenant):
+            case StartWorker(worker, tenant, gpus, memory_bytes):
                 assert worker not in self.workers
                 self.workers[worker] = tenant
+                self.memory[worker], self.gpus[worker] = memory_bytes, gpus
+                self.check_room()
                 self.given[worker] = []
-                assert len(self.workers) <= SLOTS
             case EndWorker(worker, _):
                 self.gone(worker)
             case RunOn(worker, job, serials, functions, payloads):
@@ -80,7 +92,8 @@ class ExecutorRules(RuleBasedStateMachine):
                 assert 1 <= len(serials) == len(functions) == len(payloads) <= 256
                 assert serials == sorted(serials)
                 assert not self.given[worker] or serials[0] > self.given[worker][-1]
-                assert self.workers[worker].submitter.uid == job[0], "a worker got another submitter's unit"
+                tenant = Tenant(Submitter(OWNERS[0], job[0]), HARNESSES[job[2]])
+                assert self.workers[worker] == tenant, "a worker got another tenant's unit"
                 self.given[worker] += serials
             case ReportResults(owner, job, _, results) | ReportEnds(owner, job, _, results):
                 assert owner in self.up
@@ -97,8 +110,16 @@ class ExecutorRules(RuleBasedStateMachine):
             case Wake(at):
                 assert at > 0
 
+    def check_room(self) -> None:
+        """Whoever is hired fits beside all others."""
+        assert sum(tenant.harness.slots for tenant in self.workers.values()) <= self.lent.slots
+        assert sum(self.memory.values()) <= self.lent.memory_bytes
+        users = Counter(uuid for gpus in self.gpus.values() for uuid in gpus)
+        assert users.keys() <= {gpu.uuid for gpu in self.lent.gpus}
+        assert all(count <= self.lent.gpu_workers for count in users.values())
+
     def gone(self, worker: int) -> None:
-        del self.workers[worker]
+        del self.workers[worker], self.memory[worker], self.gpus[worker]
         self.ready.discard(worker)
         del self.given[worker]
 
@@ -109,15 +130,21 @@ class ExecutorRules(RuleBasedStateMachine):
             self.send(OwnerUp(owner))
 
     @precondition(lambda self: self.up)
-    @rule(data=st.data(), count=st.integers(1, 300), uid=st.integers(0, 3), timeout_ms=st.sampled_from([0, 50]))
-    def lease(self, data: st.DataObject, count: int, uid: int, timeout_ms: int) -> None:
+    @rule(
+        data=st.data(),
+        count=st.integers(1, 300),
+        uid=st.integers(0, 3),
+        timeout_ms=st.sampled_from([0, 50]),
+        kind=st.integers(0, 3),
+    )
+    def lease(self, data: st.DataObject, count: int, uid: int, timeout_ms: int, kind: int) -> None:
         owner = data.draw(st.sampled_from(sorted(self.up)))
-        job = bytes([uid, timeout_ms]) * 10
+        job = bytes([uid, timeout_ms, kind]) + bytes(17)
         works = [LeasedWork(self.unit + i, i % 3, FUNCTIONS[(self.unit + i) // 50 % 2], b"p") for i in range(count)]
         self.unit += data.draw(st.sampled_from([count, count, count // 2]))  # at times some are leased twice
         for work in works:
             self.owed[owner, job, work.unit, work.attempt] = 1
-        self.send(LeaseArrived(owner, job, 0, Tenant(Submitter(OWNERS[0], uid)), timeout_ms, works))
+        self.send(LeaseArrived(owner, job, 0, Tenant(Submitter(OWNERS[0], uid), HARNESSES[kind]), timeout_ms, works))
 
     @precondition(lambda self: self.workers.keys() - self.ready)
     @rule(data=st.data())
@@ -167,6 +194,11 @@ class ExecutorRules(RuleBasedStateMachine):
             del self.owed[key]
         self.send(OwnerLost(owner))
 
+    @rule(lent=st.sampled_from(LENT))
+    def more_or_less_is_lent(self, lent: Lent) -> None:
+        self.lent = lent
+        self.send(lent)
+
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
@@ -192,9 +224,9 @@ class ExecutorRules(RuleBasedStateMachine):
         assert len(self.owed) <= self.machine.running + self.machine.queued
 
     @invariant()
-    def nothing_waits_while_a_slot_is_free(self) -> None:
+    def nothing_waits_at_an_idle_node(self) -> None:
         if self.machine.queued:
-            assert len(self.workers) == SLOTS or self.workers.keys() - self.ready
+            assert self.workers.keys() - self.ready or any(self.given.values())
 
     def teardown(self) -> None:
         """Once the world is quiet, all that was leased has ended and the windows are open; then a drain empties it."""

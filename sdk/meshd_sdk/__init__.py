@@ -1,9 +1,9 @@
 """What programs import: `Mesh`, a `concurrent.futures.Executor` over the mesh that this machine belongs to."""
 
-from types import ModuleType
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
-from meshd_sdk.errors import MeshClosed, MeshError, MeshLost, MeshRefused, MeshUnavailable, UnitFailed
+from meshd_sdk.errors import CommandFailed, MeshClosed, MeshError, MeshLost, MeshRefused, MeshUnavailable, UnitFailed
 from meshd_sdk.executor import MeshExecutor
 from meshd_sdk.futures import MeshFuture
 from meshd_sdk.job import Job
@@ -11,10 +11,22 @@ from meshd_sdk.mesh import Mesh
 from meshd_sdk.resources import Resources
 
 if TYPE_CHECKING:
+    from meshd_protocol.programs import (
+        OutOfFuel,
+        OutputMissing,
+        OutputTooLarge,
+        ProgramFailed,
+        ProgramNotFound,
+        WasmTrap,
+    )
     from meshd_protocol.values import RemoteError, RemoteTraceback
+    from meshd_sdk.commands import CommandResult
     from meshd_sdk.disagreements import Disagreement, Vote
+    from meshd_sdk.wasm import WasmModule
 
 __all__ = [
+    "CommandFailed",
+    "CommandResult",
     "Disagreement",
     "Job",
     "Mesh",
@@ -25,27 +37,41 @@ __all__ = [
     "MeshLost",
     "MeshRefused",
     "MeshUnavailable",
+    "OutOfFuel",
+    "OutputMissing",
+    "OutputTooLarge",
+    "ProgramFailed",
+    "ProgramNotFound",
     "RemoteError",
     "RemoteTraceback",
     "Resources",
     "UnitFailed",
     "Vote",
+    "WasmModule",
+    "WasmTrap",
 ]
 
 
+# Loaded when they are first asked for: the codec of results alone is half of what this package costs to import.
+_LATE: Final = {
+    "CommandResult": "meshd_sdk.commands",
+    "Disagreement": "meshd_sdk.disagreements",
+    "OutOfFuel": "meshd_protocol.programs",
+    "OutputMissing": "meshd_protocol.programs",
+    "OutputTooLarge": "meshd_protocol.programs",
+    "ProgramFailed": "meshd_protocol.programs",
+    "ProgramNotFound": "meshd_protocol.programs",
+    "RemoteError": "meshd_protocol.values",
+    "RemoteTraceback": "meshd_protocol.values",
+    "Vote": "meshd_sdk.disagreements",
+    "WasmModule": "meshd_sdk.wasm",
+    "WasmTrap": "meshd_protocol.programs",
+}
+
+
 def __getattr__(name: str) -> type:
-    """Load the codec of results only when it is needed: it is half of what this package costs to import."""
-    if name in {"RemoteError", "RemoteTraceback"}:
-        from meshd_protocol import values  # noqa: PLC0415
-
-        return _class_of(values, name)
-    if name in {"Disagreement", "Vote"}:
-        from meshd_sdk import disagreements  # noqa: PLC0415
-
-        return _class_of(disagreements, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _class_of(module: ModuleType, name: str) -> type:
-    found: type = getattr(module, name)
+    """Load what only some programs need."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: type = getattr(import_module(_LATE[name]), name)
     return found

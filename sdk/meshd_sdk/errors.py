@@ -34,3 +34,19 @@ class MeshClosed(MeshError, RuntimeError):
 
 class UnitFailed(MeshError):
     """No result of a unit could be had; the text says what was tried."""
+
+
+class CommandFailed(MeshError):
+    """A command that was to be checked ended with another exit code than 0."""
+
+    def __init__(self, argv: tuple[str, ...], exit_code: int, stdout: bytes, stderr: bytes) -> None:
+        super().__init__(argv, exit_code, stdout, stderr)
+        self.argv = argv
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+
+    def __str__(self) -> str:
+        last = self.stderr.decode(errors="replace").rstrip().rpartition("\n")[2]
+        program = self.argv[0] if self.argv else "the command"
+        return f"{program} ended with exit code {self.exit_code}" + (f": {last}" if last else "")

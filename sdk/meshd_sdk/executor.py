@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
 from meshd_protocol.messages.local import OpenJob
+from meshd_protocol.records import Needs, Runtime
 from meshd_sdk.errors import MeshClosed
-from meshd_sdk.functions import pickle_function
-from meshd_sdk.futures import failed
+from meshd_sdk.functions import PickledFunction, pickle_function
+from meshd_sdk.futures import MeshFuture, failed
 from meshd_sdk.job import Job
 from meshd_sdk.mapping import chunked, results_in_order
 from meshd_sdk.options import Options
 from meshd_sdk.payloads import call_payload, map_payload
 from meshd_sdk.resources import Resources
 from meshd_sdk.session import Session
-from meshd_sdk.stream import UnitStream
+from meshd_sdk.stream import MakeFuture, UnitStream
+
+if TYPE_CHECKING:
+    from meshd_sdk.commands import CommandResult
+    from meshd_sdk.inputs import FilePath, Inputs
+    from meshd_sdk.wasm import WasmModule
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -37,7 +44,8 @@ class MeshExecutor(Executor):
         self._session = session
         self._options = options
         self._lock = threading.Lock()
-        self._stream: UnitStream | None = None
+        self._stream: UnitStream | None = None  # of Python's units: every submit asks for it
+        self._program_streams: dict[Runtime, UnitStream] = {}
         self._streams: list[UnitStream] = []
         self._closed = False
 
@@ -73,6 +81,82 @@ class MeshExecutor(Executor):
             (self._submit_chunk(fn, chunk), len(chunk)) for chunk in chunked(zip(*iterables, strict=False), chunksize)
         ]
         return results_in_order(chunks, timeout)
+
+    def command(
+        self,
+        argv: Sequence[FilePath],
+        *,
+        inputs: Inputs = (),
+        shared: Inputs = (),
+        outputs: Iterable[str] = (),
+        stdin: bytes | str = b"",
+        env: Mapping[str, str] | None = None,
+        check: bool = False,
+    ) -> Future[CommandResult]:
+        """Run a program of the nodes, in a fresh folder that holds the inputs; no shell reads `argv`.
+
+        `inputs` are paths (files, or folders with all that is in them), or a mapping from names to paths or bytes.
+        `shared` are such, too, and travel once to each node, however many commands name the same ones. `outputs` are
+        paths below the folder, or patterns with `*`, `?` and `**`: what of them the program leaves comes back in
+        `CommandResult.files`. A nonzero exit code is a result like any other unless `check` is set.
+        """
+        from meshd_sdk import commands  # noqa: PLC0415  # loaded by those that run commands
+
+        program = commands.encode_program(commands.command_program(shared, env))
+        call = commands.command_call(argv, inputs, outputs, stdin)
+        make = partial(commands.ProgramFuture, read=commands.read_result(call.argv, check))
+        return self.submit_program(Runtime.COMMAND, program, commands.encode_call(call), make)
+
+    def commands(
+        self,
+        argv: Sequence[str],
+        each: Iterable[FilePath],
+        *,
+        shared: Inputs = (),
+        outputs: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+        check: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[CommandResult]:
+        """Run a command for each of these files; yield the results in order. All are submitted at once.
+
+        The file is an input. `{}` in `argv` and `outputs` is its path, `{.}` without its extension, `{/}` its name,
+        `{//}` its folder, `{/.}` its name without extension. A command with none of them gets the path at its end.
+        """
+        from meshd_sdk import commands  # noqa: PLC0415  # as above
+
+        program = commands.encode_program(commands.command_program(shared, env))
+        chunks: list[tuple[Future[Any], int]] = []
+        for path in each:
+            call = commands.call_for_file(argv, path, outputs)
+            make = partial(commands.ProgramFuture, read=commands.read_only_result(call.argv, check))
+            chunks.append((self.submit_program(Runtime.COMMAND, program, commands.encode_call(call), make), 1))
+        return results_in_order(chunks, timeout)
+
+    def wasm(
+        self,
+        module: FilePath | bytes | bytearray,
+        *,
+        name: str = "",
+        fuel: int | None = None,
+        memory: str | int = "256MiB",
+        shared: Inputs = (),
+        env: Mapping[str, str] | None = None,
+    ) -> WasmModule:
+        """A WebAssembly module (a path, or its bytes), whose functions can be called and which can be run as a command.
+
+        It computes the same on every node to the bit: it sees no clock, no randomness, and no file but its inputs.
+        `fuel` bounds what one call computes (about one for each instruction, by default 10**12), `memory` what it uses.
+        """
+        from meshd_sdk.wasm import FUEL, WasmModule  # noqa: PLC0415  # loaded by those that use it
+
+        return WasmModule(self, module, name, FUEL if fuel is None else fuel, memory, shared, env)
+
+    def submit_program(
+        self, runtime: Runtime, program: PickledFunction, payload: bytes, make: MakeFuture
+    ) -> MeshFuture[Any]:
+        """Submit a unit of another runtime than Python, as `command` and `WasmModule` encode it."""
+        return self._program_stream(runtime).submit(program, payload, make)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; wait for what was submitted, or cancel it first.
@@ -124,7 +208,7 @@ class MeshExecutor(Executor):
             raise MeshClosed("cannot schedule new futures after shutdown")
         options = replace(self._options, name=name or self._options.name or _name_of(fn))
         function = pickle_function(fn)
-        stream = UnitStream(self._session.link(), _opening(options, detached=True), kept=True)
+        stream = UnitStream(self._session.link(), _opening(options, options.needs, detached=True), kept=True)
         try:
             for each in inputs:
                 stream.submit(function, call_payload((each,), {}))
@@ -149,19 +233,31 @@ class MeshExecutor(Executor):
         if stream is not None and stream.takes_units and not self._closed:
             return stream
         with self._lock:
-            if self._closed:
-                raise MeshClosed("cannot schedule new futures after shutdown")
-            if self._stream is None or not self._stream.takes_units:
-                if self._stream is not None:
-                    self._stream.close()
-                self._streams = [each for each in self._streams if not each.is_drained]
-                self._stream = UnitStream(self._session.link(), _opening(self._options, detached=False))
-                self._streams.append(self._stream)
+            self._stream = self._renewed(self._stream, self._options.needs)
             return self._stream
 
+    def _program_stream(self, runtime: Runtime) -> UnitStream:
+        """The same for a runtime other than Python: a job has one runtime, and this executor a job for each it uses."""
+        with self._lock:
+            stream = self._renewed(self._program_streams.get(runtime), self._options.needs_for(runtime))
+            self._program_streams[runtime] = stream
+            return stream
 
-def _opening(options: Options, *, detached: bool) -> OpenJob:
-    return OpenJob(options.name or _name_of_program(), options.policy, options.needs, detached)
+    def _renewed(self, stream: UnitStream | None, needs: Needs) -> UnitStream:
+        if self._closed:
+            raise MeshClosed("cannot schedule new futures after shutdown")
+        if stream is not None and stream.takes_units:
+            return stream
+        if stream is not None:
+            stream.close()
+        self._streams = [each for each in self._streams if not each.is_drained]
+        stream = UnitStream(self._session.link(), _opening(self._options, needs, detached=False))
+        self._streams.append(stream)
+        return stream
+
+
+def _opening(options: Options, needs: Needs, *, detached: bool) -> OpenJob:
+    return OpenJob(options.name or _name_of_program(), options.policy, needs, detached)
 
 
 def _name_of(fn: object) -> str:

@@ -5,9 +5,10 @@ import sys
 from typing import Final
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from meshd_protocol.limits import ATTEMPTS_MAX, DURATION_MS_MAX, NAME_CHARS_MAX, REPLICAS_MAX
-from meshd_protocol.records import Needs, Policy
+from meshd_protocol.records import Needs, Policy, Runtime
 from meshd_sdk.resources import Resources
 
 _RETRIES: Final = 2
@@ -69,6 +70,10 @@ class Options(Struct, frozen=True, kw_only=True):
             gpus=self.resources.gpus,
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
         )
+
+    def needs_for(self, runtime: Runtime) -> Needs:
+        """What a unit of another runtime than Python asks: any interpreter will do."""
+        return replace(self.needs, runtime=runtime, python="")
 
     @property
     def _timeout_ms(self) -> int:

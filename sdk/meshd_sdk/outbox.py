@@ -146,7 +146,7 @@ class Outbox:
         units: list[SubmittedUnit] = []
         size = skipped = 0
         for item in islice(self._staged, self._next, None):
-            if type(item) is not MeshFuture or item.stream is not stream:
+            if not isinstance(item, MeshFuture) or item.stream is not stream:
                 break
             unit = item.unit
             if unit is None:  # cancelled before it was sent: the daemon never hears of it

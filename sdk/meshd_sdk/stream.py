@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
@@ -29,6 +30,8 @@ from meshd_sdk.link import Link
 from meshd_sdk.outbox import Cancellation, Closing, Control
 
 _CANCELLED: Final = "cancelled"
+
+MakeFuture: TypeAlias = "Callable[[UnitStream, SubmittedUnit], MeshFuture[Any]]"
 
 
 class UnitStream:
@@ -66,12 +69,12 @@ class UnitStream:
         self.id = stream
         return self
 
-    def submit(self, function: PickledFunction, payload: bytes) -> MeshFuture[Any]:
+    def submit(self, function: PickledFunction, payload: bytes, make: MakeFuture = MeshFuture) -> MeshFuture[Any]:
         """Make a unit, and the future of its end."""
         number = self._numbers.get(function.digest)
         if number is None:
             number = self._define(function)
-        future: MeshFuture[Any] = MeshFuture(self, SubmittedUnit(number, payload))
+        future = make(self, SubmittedUnit(number, payload))
         if next(self._serials) == JOB_UNITS_MAX:
             self.takes_units = False
         if self.is_kept:

@@ -170,10 +170,12 @@ class MembershipHost:
     def message(self, sender: NodeId, message: Message, stream: int) -> None:
         """A peer's message."""
         match message:
-            case Rumours([], [], [], digests):
-                self.handle(NewsArrived(sender, [], [], [], digests, False))
-            case Rumours(revocations, claims, states, digests):
-                self._learn(sender, revocations, claims, states, digests, answer=False)
+            case Rumours():
+                if message.states or message.claims or message.revocations:
+                    said = message.revocations, message.claims, message.states, message.digests
+                    self._learn(sender, *said, answer=False)
+                elif message.digests:
+                    self.handle(NewsArrived(sender, [], [], [], message.digests, False))
             case States(states, revocations):
                 self._learn(sender, revocations, [], states, b"", answer=True)
             case Probe() | ProbeAck() | ProbeRequest() | ProbeReport() | StateWants() | Summary() | BucketDigests():
@@ -317,9 +319,9 @@ class MembershipHost:
     def _try_seeds(self) -> None:
         now = self._process.now
         peers = self._process.sessions()
-        near = [member for member in self.machine.members() if member.state in LIVING or member.node in peers]
-        served = {address for member in near if member.node != self._node for address in member.core.addresses}
-        own = {address for member in near if member.node == self._node for address in member.core.addresses}
-        for address in self._seeds.due({*peers, *(member.node for member in near)}, served, now, own=own):
+        near = self.machine.whereabouts(peers)
+        own = near.get(self._node, ())
+        served = {address for node, addresses in near.items() if node != self._node for address in addresses}
+        for address in self._seeds.due({*peers, *near}, served, now, own=own):
             self._process.dial(None, (address,))
         self._seeds_alarm.set(self._seeds.next_at())

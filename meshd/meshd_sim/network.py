@@ -195,7 +195,7 @@ class Network:
         if twin.up and endpoint is not None and target.pipes.get(sender) is twin:
             if self.trace is not None:
                 self.trace.delivered(sender, target.node, parcels)
-            endpoint.messages(sender, [(parcel.open(), parcel.stream) for parcel in parcels])
+            endpoint.messages(sender, [parcel.open() for parcel in parcels])
             target.flush()
 
     def _throw(self, pipe: Pipe, parcel: Parcel) -> None:

@@ -164,8 +164,7 @@ class Process:
         routes = self._routes
         try:
             for message, stream in batch:
-                part = routes.get(type(message))
-                if part is not None:
+                if (part := routes.get(type(message))) is not None:
                     part.message(node, message, stream)
         except RemoteProtocolError as fault:
             self.faults.append(str(fault))

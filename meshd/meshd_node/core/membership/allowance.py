@@ -46,9 +46,11 @@ class Allowance:
 
     def take(self, peer: NodeId, most: int, now: float) -> int:
         """Spend as much of `most` as there is; return how much that was."""
+        if now >= self._look_at:
+            self._forget(now)
         left = self.left(peer, now)
         taken = most if most <= left else max(0, left)
-        self.spend(peer, taken, now)
+        self._left[peer] = (left - taken, now)
         return taken
 
     def _forget(self, now: float) -> None:

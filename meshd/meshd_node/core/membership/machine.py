@@ -6,7 +6,7 @@ finds what they left out. Here they are told of events, in an order that none of
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import assert_never
 
 from meshd_node.core.membership.config import MembershipConfig
@@ -69,6 +69,10 @@ class Membership:
         """One of them."""
         entry = self._roster.get(node)
         return None if entry is None else entry.member()
+
+    def whereabouts(self, peers: Container[NodeId]) -> dict[NodeId, tuple[str, ...]]:
+        """The addresses of all living members, and of such peers as are held for anything else."""
+        return {entry.node: entry.addresses for entry in self._roster if entry.living or entry.node in peers}
 
     def knows(self, node: NodeId) -> bool:
         """Whether this is a member, in whatever state: its certificate has come."""

@@ -1,4 +1,4 @@
-"""Worker processes: a pool in the daemon, a zygote that forks them, the worker itself. Spec: 12-worker.md.
+"""Worker processes: a pool in the daemon, a warden that makes cages, a zygote in each, workers. Spec: 12-worker.md.
 
-`zygote` and `worker` run outside the daemon and load neither trio nor anything with a key.
+`warden`, `zygote` and `worker` run outside the daemon and load neither trio nor anything with a key.
 """

@@ -193,6 +193,13 @@ class WorkerPool:
             worker.reading.cancel()
             self._ask(Kill(number))
 
+    def keep(self, blank: int) -> None:
+        """Have so many blank cages wait from now on: none where nothing is lent."""
+        if blank != self._blank:
+            self._blank = blank
+            if self._warden is not None:
+                self._ask(Keep(blank))
+
     # --- life -------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

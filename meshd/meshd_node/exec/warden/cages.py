@@ -28,6 +28,8 @@ _REPLACE_S: Final = 0.25
 # Cages that fail are tried again, later each time.
 _RETRY_MIN_S: Final = 0.25
 _RETRY_MAX_S: Final = 30.0
+# After so many in a row, what was proved of this maker is not true any more.
+_FAILURES_MAX: Final = 5
 # A zygote's socket that is full empties in ms; so does the group of somebody who was killed.
 _SOON_S: Final = 0.01
 _REASON_CHARS: Final = 300
@@ -56,6 +58,11 @@ class Cages:
         self._owed: list[tuple[float, Ended]] = []
         # Groups whose processes were killed, and take some ms to be gone.
         self._emptying: list[Group] = []
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether cages of this maker have come to fail, and nobody works in one that was made before."""
+        return self._failures >= _FAILURES_MAX and not any(cage.ready and cage.workers for cage in self._cages.values())
 
     # --- what the daemon asks ---------------------------------------------------------------------------------
 

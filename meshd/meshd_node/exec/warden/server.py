@@ -58,6 +58,10 @@ class Warden:
         now = time.monotonic()
         if self._cages is not None:
             self._cages.tick(now)
+            if self._cages.hopeless:
+                # The daemon starts another warden, which finds out what holds now.
+                log.error("cages_fail", hint="`meshd doctor` says what is missing")
+                self._serving = False
         elif now >= self._proof_until:
             self._end_proof(now)
 

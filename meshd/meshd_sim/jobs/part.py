@@ -107,6 +107,6 @@ class JobPart:
         self._watch.sent(self._process.node, node, message)
         if node == self._process.node:
             parcel = Parcel(message, 0)
-            self._process.after(0.0, lambda: self.message(node, parcel.open(), 0))
+            self._process.after(0.0, lambda: self.message(node, *parcel.open()))
         else:
             self._process.send(node, message)

@@ -12,6 +12,7 @@ import psutil
 from meshd_node.capacity.cgroups import cpu_quota, memory_left
 from meshd_node.capacity.gpus import load_nvml, survey
 from meshd_node.capacity.pythons import PYTHON
+from meshd_node.capacity.runtimes import runtimes
 from meshd_node.capacity.speed import python_loops_per_s
 from meshd_protocol.limits import NAME_CHARS_MAX
 from meshd_protocol.records import CageLayer, CageLevel, Gpu, Offer, Phase
@@ -100,5 +101,6 @@ def make_offer(
         python_loops_per_s=capacity.python_loops_per_s,
         cage=cage,
         own_operator_only=own_operator_only,
+        runtimes=runtimes(),
         layers=layers,
     )

@@ -103,13 +103,21 @@ def _job_id(session: Session, text: str) -> JobId:
 
 
 @contextmanager
-def _session() -> Iterator[Session]:
-    session = Session(socket_path(None))
+def in_words() -> Iterator[None]:
+    """What the daemon refuses, or that there is none, as errors of the command line."""
     try:
-        yield session
+        yield
     except MeshRefused as error:
         raise _REFUSALS.get(error.code, NoSuchJob)(str(error)) from error
     except MeshError as error:
         raise DaemonAbsent(str(error)) from error
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    session = Session(socket_path(None))
+    try:
+        with in_words():
+            yield session
     finally:
         session.close(wait=False, cancel=False)

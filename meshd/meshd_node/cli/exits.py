@@ -19,4 +19,8 @@ class Exit(IntEnum):
     PROTOCOL = 76
     NO_PERMISSION = 77
     CONFIG = 78
+    # As xargs has them, of the commands that `meshd run` ran.
+    SOME_FAILED = 123
+    NO_RESULT = 125
+    PROGRAM_NOT_FOUND = 127
     INTERRUPTED = 130

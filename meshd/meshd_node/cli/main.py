@@ -27,6 +27,7 @@ _VERBS: Final = {
     "doctor": "Say what keeps work apart from this machine, what is missing, and how to get it.",
     "drain": "Have this node finish what runs and take nothing new.",
     "revoke": "Take a node's place in the mesh away, for good.",
+    "run": "Run a command on the mesh, or one for each of many files.",
     "jobs": "List the jobs submitted on this node.",
     "job": "Show one job in full, and why it stands where it stands.",
     "cancel": "Cancel every unit of a job that has not ended.",

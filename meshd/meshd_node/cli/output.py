@@ -52,6 +52,22 @@ class Output:
         """Print something for the person, which a pipe does not want."""
         print(text, file=self._err, flush=True)
 
+    def data(self, out: bytes, err: bytes) -> None:
+        """Print what a command on some node said, as it said it."""
+        self.progress("")
+        for stream, data in ((self._out, out), (self._err, err)):
+            stream.flush()
+            try:
+                stream.buffer.write(data)
+                stream.buffer.flush()
+            except BrokenPipeError as error:
+                raise ReaderGone from error
+
+    def progress(self, text: str) -> None:
+        """Show how far something is, in place of what was shown before; on a terminal only."""
+        if self._err.isatty():
+            print(f"\r\x1b[K{text}", end="", file=self._err, flush=True)
+
     def json(self, value: object) -> None:
         """Print a result for programs."""
         self.line(json.dumps(value, indent=2))

@@ -1,0 +1,226 @@
+"""`meshd run -- COMMAND…`: a command on the mesh, or one for each of many files: streams, files and exit codes."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from msgspec import Struct
+
+from meshd_node.cli.daemon import Unusable, in_words
+from meshd_node.cli.exits import Exit
+from meshd_node.cli.output import Output
+from meshd_node.cli.spread import SpreadCommand
+from meshd_node.cli.text import printable
+from meshd_node.errors import MeshdError
+from meshd_protocol.programs import CommandCall, ProgramFailed, ProgramNotFound
+from meshd_protocol.records import Runtime
+from meshd_sdk import Mesh, Resources
+from meshd_sdk.commands import (
+    CommandResult,
+    ProgramFuture,
+    call_for_file,
+    command_call,
+    command_program,
+    encode_call,
+    encode_program,
+    read_result,
+)
+from meshd_sdk.errors import MeshError
+from meshd_sdk.executor import MeshExecutor
+from meshd_sdk.inputs import name_on_node
+from meshd_sdk.templates import fill
+
+# Commands whose files are in memory here at the same time; more than a large mesh has slots.
+_UNDER_WAY_MAX: Final = 4_096
+_SIGNALLED: Final = 128
+
+
+class Unreadable(MeshdError):
+    """A file of the command line is not there, or is too large."""
+
+    exit_code = Exit.NO_INPUT
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What was asked for."""
+
+    argv: tuple[str, ...]
+    each: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    to: str = "."
+    stdin: str = ""
+    env: tuple[str, ...] = ()
+    in_order: bool = False
+
+
+@click.command("run", cls=SpreadCommand, context_settings={"allow_interspersed_args": False})
+@click.argument("argv", metavar="-- COMMAND…", nargs=-1, type=click.UNPROCESSED)
+@click.option("--each", multiple=True, metavar="FILES", help="Run the command for each of these; {} in it is the file.")
+@click.option("--in", "inputs", multiple=True, metavar="FILES", help="Files and folders that every run gets, too.")
+@click.option(
+    "--out", "outputs", multiple=True, metavar="PATTERNS", help="Files to bring back: names, or * ? ** in them."
+)
+@click.option("--to", default=".", metavar="FOLDER", help="Where to put them; {} works here, too.  [default: .]")
+@click.option("--stdin", default="", metavar="FILE", help="What the command reads; - is this command's own input.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the command.")
+@click.option("--in-order", is_flag=True, help="Print in the order of the files, not as they end.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="End what runs for longer.")
+@click.option("--cpus", type=float, default=1.0, show_default=True, help="Cores that each run needs.")
+@click.option("--memory", default="0", help='Memory that each run may use, such as "4GiB".')
+@click.option("--gpus", type=int, default=0, help="GPUs that each run needs.")
+@click.option("--replicas", type=int, default=0, help="Run each on so many nodes, and compare.")
+@click.option("--name", default="", help="The job's name in `meshd jobs`.")
+def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas: int, name: str, **asked: Any) -> int:
+    """Run a command on the mesh; print what it prints, end as it ends.
+
+    It runs in an empty folder that holds the files named by --in and --each. No shell reads it. With --each, the exit
+    code is 0 if all ended well, 123 if some did not, 125 if the mesh had no result for some, 127 without the program.
+    """
+    order = Order(**asked)
+    if not order.argv:
+        raise click.UsageError("name the command, after --")
+    try:
+        resources = Resources(cpus, memory, gpus)
+        with in_words(), _mesh() as mesh:
+            options = mesh.options(
+                timeout=timeout, resources=resources, replicas=replicas, name=name or order.argv[0][:100]
+            )
+            return run(Output(), options, order)
+    except (ValueError, TypeError) as error:
+        raise Unusable(str(error)) from error
+    except OSError as error:
+        raise Unreadable(f"{error.filename or error}: {error.strerror}") from error
+
+
+def run(output: Output, mesh: MeshExecutor, order: Order) -> int:
+    """Submit, print and save as results come; return the exit code."""
+    program = encode_program(command_program(order.inputs, _variables(order.env)))
+    runs = _Runs(output, order)
+    under_way: dict[Future[CommandResult], int] = {}
+    for number, (call, path) in enumerate(_calls(order)):
+        make = partial(ProgramFuture, read=read_result(call.argv, check=False))
+        runs.paths.append(path)
+        under_way[mesh.submit_program(Runtime.COMMAND, program, encode_call(call), make)] = number
+        if len(under_way) >= _UNDER_WAY_MAX:
+            _take(under_way, runs)
+    while under_way:
+        _take(under_way, runs)
+    return runs.exit_code()
+
+
+def _take(under_way: dict[Future[CommandResult], int], runs: "_Runs") -> None:
+    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+    for future in sorted(done, key=under_way.__getitem__):
+        runs.ended(under_way.pop(future), future)
+
+
+def _calls(order: Order) -> Iterator[tuple[CommandCall, str]]:
+    """Each run, and the path of its file on the node; files are read one after the other."""
+    stdin = _stdin(order.stdin)
+    if not order.each:
+        yield command_call(order.argv, (), order.outputs, stdin), ""
+    for path in order.each:
+        call = call_for_file(order.argv, path, order.outputs)
+        yield CommandCall(call.argv, (), call.inputs, call.outputs, stdin), name_on_node(path)
+
+
+class _Runs:
+    """What has come of the runs."""
+
+    def __init__(self, output: Output, order: Order) -> None:
+        self._output = output
+        self._order = order
+        self.paths: list[str] = []
+        self._waiting: dict[int, Future[CommandResult]] = {}
+        self._printed = 0
+        self._done = 0
+        self._codes: list[int] = []
+        self._written: dict[Path, str] = {}
+
+    def ended(self, number: int, future: Future[CommandResult]) -> None:
+        """Tell of one, or keep it until its turn."""
+        self._done += 1
+        if not self._order.in_order:
+            self._tell(number, future)
+        else:
+            self._waiting[number] = future
+            while (turn := self._waiting.pop(self._printed, None)) is not None:
+                self._tell(self._printed, turn)
+                self._printed += 1
+        if self._order.each:
+            failed = sum(map(bool, self._codes))
+            self._output.progress(
+                f"{self._done} of {len(self._order.each)} done" + (f", {failed} failed" if failed else "")
+            )
+
+    def _tell(self, number: int, future: Future[CommandResult]) -> None:
+        path = self.paths[number]
+        try:
+            result = future.result()
+        except ProgramNotFound as error:
+            self._fail(path, str(error), Exit.PROGRAM_NOT_FOUND)
+        except (MeshError, ProgramFailed) as error:
+            self._fail(path, str(error), Exit.NO_RESULT)
+        else:
+            self._output.data(result.stdout, result.stderr)
+            code = result.exit_code if result.exit_code >= 0 else _SIGNALLED - result.exit_code
+            if code and path:
+                self._output.note(f"meshd: {printable(path)}: exit code {code}")
+            self._codes.append(self._save(path, result) or code)
+
+    def _save(self, path: str, result: CommandResult) -> int:
+        """Write its files; nonzero if one of another run is in the way."""
+        folder = Path(fill(self._order.to, path) if path else self._order.to)
+        for name in result.files:
+            other = self._written.setdefault((folder / name).resolve(), path)
+            if other != path:
+                self._output.note(
+                    f"meshd: {printable(path)} and {printable(other)} both left {printable(name)}: "
+                    "have a folder for each, such as --to 'out/{}'"
+                )
+                return Exit.CANT_CREATE
+        result.save(folder)
+        return 0
+
+    def _fail(self, path: str, text: str, code: Exit) -> None:
+        self._output.note(f"meshd: {printable(path)}: {text}" if path else f"meshd: {text}")
+        self._codes.append(code)
+
+    def exit_code(self) -> int:
+        """As xargs says it for many commands; one command's own."""
+        self._output.progress("")
+        if not self._order.each:
+            return self._codes[0]
+        for code in (Exit.PROGRAM_NOT_FOUND, Exit.NO_RESULT):
+            if code in self._codes:
+                return code
+        return Exit.SOME_FAILED if any(self._codes) else Exit.OK
+
+
+@contextmanager
+def _mesh() -> Iterator[Mesh]:
+    with Mesh() as mesh:
+        try:
+            yield mesh
+        except BaseException:  # Ctrl-C as well: what runs is of no use to anybody
+            mesh.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _stdin(path: str) -> bytes:
+    if path == "-":
+        return sys.stdin.buffer.read()
+    return Path(path).read_bytes() if path else b""
+
+
+def _variables(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [name for name, equals, _ in pairs if not equals]:
+        raise ValueError(f"--env {wrong[0]} has no value: --env {wrong[0]}=VALUE")
+    return {name: value for name, _, value in pairs}

@@ -190,7 +190,7 @@ class World:
 
     def offer(self, phase: Phase = Phase.ALIVE) -> Offer:
         """What every node lends."""
-        return Offer(phase, 8_000, 16 << 30, [], 8, ["3.11"], "Linux x86_64", 20_000_000, CageLevel.NONE, True)
+        return Offer(phase, 8_000, 16 << 30, [], 8, ["3.11"], "Linux x86_64", 20_000_000, CageLevel.STRICT, True)
 
     def crash(self, node: Node, *, damage: Damage = Damage.KEPT, machine: bool = False) -> None:
         """End the process, or its whole machine: then nobody is told and nothing answers."""

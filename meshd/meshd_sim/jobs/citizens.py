@@ -45,7 +45,7 @@ class Citizen:
 
     def view(self, viewer: "Citizen") -> ExecutorView:
         """What another node sees of it. Nodes of one operator trust each other."""
-        offer = Offer(self.phase, 8_000, 1 << 34, [], self.slots, ["3.11"], "linux", 10**7, CageLevel.NONE, False)
+        offer = Offer(self.phase, 8_000, 1 << 34, [], self.slots, ["3.11"], "linux", 10**7, CageLevel.STRICT, False)
         trusted = self.operator == viewer.operator
         return ExecutorView(self.node, self.operator, trusted, self.phase is Phase.ALIVE, offer, 0.01)
 

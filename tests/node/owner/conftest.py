@@ -24,7 +24,7 @@ from meshd_node.core.submitter import Submitter
 from meshd_protocol.ids import Digest, JobId, NodeId, function_digest, result_digest
 from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus
 from meshd_protocol.messages.local import Outcome
-from meshd_protocol.records import CageLevel, Gpu, Needs, Offer, Phase, Policy
+from meshd_protocol.records import CageLevel, Gpu, Needs, Offer, Phase, Policy, Runtime
 
 FUNCTION = function_digest(b"a function")
 EffectT = TypeVar("EffectT", bound=Effect)
@@ -73,10 +73,13 @@ class Rig:
         cpu_milli: int = 8_000,
         memory_bytes: int = 1 << 34,
         phase: Phase = Phase.ALIVE,
+        loops_per_s: int = 10_000_000,
+        cage: CageLevel = CageLevel.STRICT,
+        runtimes: tuple[Runtime, ...] = (Runtime.PYTHON,),
     ) -> ExecutorView:
         cards = [Gpu(f"gpu-{number}", "model", 1 << 34) for number in range(gpus)]
         offer = Offer(
-            phase, cpu_milli, memory_bytes, cards, slots, list(pythons), "linux", 10_000_000, CageLevel.NONE, False
+            phase, cpu_milli, memory_bytes, cards, slots, list(pythons), "linux", loops_per_s, cage, False, runtimes
         )
         return ExecutorView(self.node_id(name), operator, trusted, accepts, offer, 0.001)
 
@@ -93,10 +96,11 @@ class Rig:
         policy: Policy | None = None,
         needs: Needs | None = None,
         detached: bool = False,
+        only: NodeId | None = None,
     ) -> JobId:
         job = self.job_id(name)
         submitter = Submitter(self.node_id("owner"), uid)
-        self.send(JobAccepted(job, name, submitter, policy or Policy(), needs or Needs(), detached))
+        self.send(JobAccepted(job, name, submitter, policy or Policy(), needs or Needs(), detached, only))
         return job
 
     def submit(self, job: JobId, count: int, size: int = 8) -> list[Effect]:

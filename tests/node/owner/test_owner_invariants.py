@@ -238,7 +238,7 @@ class Watched:
 
 
 def node_view(number: int, *, trusted: bool, accepts: bool = True, operator: str = "", slots: int = 2) -> ExecutorView:
-    offer = Offer(Phase.ALIVE, 8_000, 1 << 34, [], slots, ["3.11"], "linux", 10**7, CageLevel.NONE, False)
+    offer = Offer(Phase.ALIVE, 8_000, 1 << 34, [], slots, ["3.11"], "linux", 10**7, CageLevel.STRICT, False)
     node = NodeId(b"%d" % number + b"." * 19)
     return ExecutorView(node, operator or f"op{number}", trusted, accepts, offer, 0.001)
 

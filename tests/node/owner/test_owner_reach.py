@@ -9,8 +9,9 @@ from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.core.owner.demand import WORTH_S, Demand
 from meshd_node.core.owner.events import DeliveryPaused, ExecutorView
 from meshd_node.core.owner.reach import Reach
+from meshd_node.core.owner.terms import Terms
 from meshd_protocol.ids import NodeId
-from meshd_protocol.records import Needs, Policy
+from meshd_protocol.records import CageLevel, Needs, Policy
 
 
 def _reach(links_max: int = 256) -> Reach:
@@ -22,7 +23,7 @@ def _by_node(views: Iterable[ExecutorView]) -> dict[NodeId, ExecutorView]:
 
 
 def _demand(slots: int = 4, *, trusted: bool = False, voters: bool = False, gpus: int = 0) -> Demand:
-    return Demand(Needs(gpus=gpus), slots, trusted=trusted, voters=voters)
+    return Demand(Terms(Needs(gpus=gpus), CageLevel.NONE), slots, trusted=trusted, voters=voters)
 
 
 def test_an_owner_without_work_wants_nobody(rig) -> None:

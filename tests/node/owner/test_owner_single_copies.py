@@ -125,7 +125,7 @@ def test_nothing_goes_to_a_node_that_does_not_accept(rig) -> None:
     [
         (Needs(python="3.12"), "needs Python 3.12, it has 3.11"),
         (Needs(gpus=2), "needs 2 GPUs, it has 1"),
-        (Needs(cpu_milli=16_000), "needs 16 cpus, it has 8"),
+        (Needs(cpu_milli=16_000), "needs 16 cpus, it has 2"),
         (Needs(memory_bytes=1 << 40), "needs 1048576 MiB of memory, it has 16384"),
     ],
 )
@@ -137,7 +137,7 @@ def test_a_unit_waits_for_what_no_node_has_and_says_so(rig, needs: Needs, words:
     assert rig.leases == []
     assert any(words in line for line in rig.owner.why(job, 0, rig.now))
 
-    rig.node("able", gpus=2, pythons=("3.11", "3.12"), cpu_milli=32_000, memory_bytes=1 << 41)
+    rig.node("able", slots=32, gpus=2, pythons=("3.11", "3.12"), cpu_milli=32_000, memory_bytes=1 << 41)
     assert rig.leased() == {rig.node_id("able"): 1}
 
 

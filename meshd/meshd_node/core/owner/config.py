@@ -26,6 +26,8 @@ class OwnerConfig:
     # about is not asked for again within `reach_again_s`.
     links_max: int = 256
     reach_again_s: float = 30.0
+    # How often a node's speed is compared with what others show in the same job.
+    look_s: float = 5.0
     # Kept for `why`: the last verdicts of each job, single ones by batch and others by unit.
     verdict_batches_kept: int = 64
     verdict_units_kept: int = 1_024

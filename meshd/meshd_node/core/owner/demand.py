@@ -9,7 +9,7 @@ from meshd_node.core.owner.dispatch import Dispatch
 from meshd_node.core.owner.job import Job
 from meshd_node.core.owner.plan import Trust
 from meshd_node.core.owner.pool import Pool
-from meshd_protocol.records import Needs
+from meshd_node.core.owner.terms import Terms
 
 # A slot is worth a connection (two signatures and some round trips) if the backlog keeps it busy for this long.
 WORTH_S = 0.25
@@ -18,13 +18,13 @@ MORE_VOTERS = 4
 
 
 class Demand(Struct, frozen=True):
-    """So many slots more, on nodes that have `needs`.
+    """So many units more at a time, on nodes that do for `terms`.
 
     `trusted`: no other node will do; otherwise a trusted one is better. `voters`: nodes of operators with no session
     are better than others.
     """
 
-    needs: Needs
+    terms: Terms
     slots: int
     trusted: bool
     voters: bool
@@ -42,9 +42,9 @@ def _demand(job: Job, dispatch: Dispatch, now: float) -> Demand:
     trusted = job.plan.trust is Trust.TRUSTED_ONLY or (
         job.plan.trust is Trust.TRUSTED_FIRST and bool(pool.trusted) and not stuck
     )
-    at_hand = sum(each.slots for each in pool.fresh if each.window_units > 0)
+    at_hand = sum(job.pace.slots(each) for each in pool.fresh if each.window_units > 0)
     missing = _useful(job, job.waiting() * (1 if trusted else job.plan.copies), at_hand) - at_hand
-    return Demand(job.needs, max(missing, MORE_VOTERS if stuck else 0), trusted=trusted, voters=stuck)
+    return Demand(job.terms, max(missing, MORE_VOTERS if stuck else 0), trusted=trusted, voters=stuck)
 
 
 def _useful(job: Job, copies: int, at_hand: int) -> int:

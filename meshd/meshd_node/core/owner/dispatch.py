@@ -80,7 +80,9 @@ class Dispatch:
     def pool(self, job: Job, now: float) -> Pool:
         """The nodes that may run a job's units now."""
         if job.pool is None or job.pool.version != self._executors.version:
-            fitting = self._executors.fitting(job.needs)
+            fitting = self._executors.fitting(job.terms)
+            if job.only is not None:
+                fitting = [each for each in fitting if each.node == job.only]
             if job.backoff:
                 fitting = [each for each in fitting if not job.backoff.bars(each.node, now)]
             job.pool = pool_of(job.plan, fitting, self._executors.version)
@@ -112,7 +114,7 @@ class Dispatch:
         waiting = len(job.fresh) - job.withered
         candidates = self._candidates(self.pool(job, turn.now).fresh, job.head())
         if waiting < FULL_BATCH:
-            candidates = [each for each in candidates if each.held_units < each.slots * PLENTY]
+            candidates = [each for each in candidates if each.held_units < job.pace.slots(each) * PLENTY]
         if candidates:
             self._give(job, None, candidates, waiting, turn)
         return bool(candidates)
@@ -163,7 +165,7 @@ class Dispatch:
         """
         limit = job.policy.timeout_ms / 1_000
         if limit:
-            return 2 * limit * ((executor.held_units + units) / executor.slots + 1) + self._config.lease_min_s
+            return 2 * limit * ((executor.held_units + units) / job.pace.slots(executor) + 1) + self._config.lease_min_s
         if executor.trusted or not job.plan.pure:
             return math.inf
         return self._config.stranger_patience_s

@@ -128,10 +128,14 @@ class Endings:
 
     def _learn(self, job: Job, executor: Executor, results: list[AttemptResult], now: float) -> None:
         took_us = sum(result.took_us for result in results) if len(executor.held) > 1 else 0
-        unit_s = observed(executor, len(results), took_us, now)
+        unit_s = observed(executor, job.pace.slots(executor), len(results), took_us, now)
         if unit_s is not None:
             job.pace.learn(executor, unit_s)
         executor.busy_since = now
+        if now >= executor.doubt.look_at:
+            executor.doubt.look_at = now + self._config.look_s
+            shown_s = sum(result.took_us for result in results) / len(results) / 1e6
+            executor.doubt.compare(shown_s, executor.loops_per_s, job.pace.look(executor, shown_s))
         if job.backoff:
             job.backoff.forgive(executor.node)
             job.pool = None
@@ -172,7 +176,7 @@ class Endings:
         if trial.running or len(trial.votes) < _BABEL or len(trial.results) < len(trial.votes):
             return False
         voted = {vote.voter for vote in trial.votes}
-        return all(executor.voter in voted for executor in self._executors.fitting(job.needs))
+        return all(executor.voter in voted for executor in self._executors.fitting(job.terms))
 
     def _accept(self, job: Job, unit: Unit, trial: Trial, accepted: Digest, turn: Turn) -> None:
         self._close(job, unit, turn)

@@ -11,7 +11,10 @@ from meshd_protocol.records import Needs, Offer, Policy
 
 
 class JobAccepted(Struct, frozen=True):
-    """A local user opened a job and its manifest is signed. `detached`: outcomes wait for whoever attaches."""
+    """A local user opened a job and its manifest is signed. `detached`: outcomes wait for whoever attaches.
+
+    `only`: no other node may run its units, for they are about this one.
+    """
 
     job: JobId
     name: str
@@ -19,6 +22,7 @@ class JobAccepted(Struct, frozen=True):
     policy: Policy
     needs: Needs
     detached: bool = False
+    only: NodeId | None = None
 
 
 class UnitsSubmitted(Struct, frozen=True):
@@ -72,6 +76,13 @@ class ExecutorRevoked(Struct, frozen=True):
     """A node has no place in the mesh any more: it holds no lease, and what it said of undecided units is void."""
 
     node: NodeId
+
+
+class GpusLookedAt(Struct, frozen=True):
+    """What a look at a node's GPUs showed: why it gets no work that needs one, or "" if they are there."""
+
+    node: NodeId
+    fault: str
 
 
 class CreditGranted(Struct, frozen=True):
@@ -131,6 +142,7 @@ Event: TypeAlias = (
     | ExecutorChanged
     | ExecutorLost
     | ExecutorRevoked
+    | GpusLookedAt
     | CreditGranted
     | ResultsArrived
     | AttemptsFailed

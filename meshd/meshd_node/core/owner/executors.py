@@ -1,25 +1,29 @@
 """The nodes that run units for this owner: what they grant, what they hold, and which of them can run what."""
 
+from meshd_node.core.owner.doubt import Doubt
 from meshd_node.core.owner.events import ExecutorView
+from meshd_node.core.owner.terms import Terms, lacks
 from meshd_node.core.owner.unit import Grant, Voter
 from meshd_protocol.ids import JobId, NodeId
-from meshd_protocol.records import Needs, Offer, Phase
+from meshd_protocol.records import Offer
 
 # A machine's speed where its offer names none: what CPython does on a core of 2020.
 LOOPS_PER_S = 10_000_000
 # Answers to `fitting` that are kept: jobs ask for few different things, but a user may try to ask for many.
 NEEDS_KEPT = 256
+# A session that ends and begins again clears nobody.
+DOUBTS_KEPT = 1_024
 
 
 class Executor:
     """One node in one session. `held` is all that it has not answered: job, index, lease."""
 
     __slots__ = (
-        "accepts", "answered", "busy_since", "check_at", "held", "held_bytes", "held_units", "loops_per_s", "node",
-        "offer", "operator", "rtt_s", "slots", "trusted", "voter", "window_bytes", "window_units",
+        "accepts", "answered", "busy_since", "check_at", "doubt", "held", "held_bytes", "held_units", "loops_per_s",
+        "node", "offer", "operator", "rtt_s", "slots", "trusted", "voter", "window_bytes", "window_units",
     )  # fmt: skip
 
-    def __init__(self, node: NodeId) -> None:
+    def __init__(self, node: NodeId, doubt: Doubt) -> None:
         self.node = node
         self.operator = ""
         self.trusted = False
@@ -37,6 +41,7 @@ class Executor:
         self.answered = 0
         self.busy_since = 0.0
         self.check_at: float | None = None
+        self.doubt = doubt
 
     def show(self, view: ExecutorView) -> None:
         """Take over what is known of the node."""
@@ -87,7 +92,8 @@ class Executors:
 
     def __init__(self) -> None:
         self._all: dict[NodeId, Executor] = {}
-        self._fitting: dict[Needs, list[Executor]] = {}
+        self._fitting: dict[Terms, list[Executor]] = {}
+        self._doubts: dict[NodeId, Doubt] = {}  # of those without a session
         self.open: dict[NodeId, Executor] = {}  # a dict, so that the order of iteration repeats with the seed
         self.version = 0
 
@@ -122,6 +128,10 @@ class Executors:
         if executor is not None:
             executor.accepts = False
             self.open.pop(node, None)
+            if executor.doubt:
+                self._doubts[node] = executor.doubt
+                if len(self._doubts) > DOUBTS_KEPT:
+                    del self._doubts[next(iter(self._doubts))]
             self._changed()
         return executor
 
@@ -132,40 +142,43 @@ class Executors:
         else:
             self.open.pop(executor.node, None)
 
-    def fitting(self, needs: Needs) -> list[Executor]:
-        """The nodes that could run units with these needs, busy or not."""
-        fitting = self._fitting.get(needs)
+    def doubted(self, node: NodeId, no_gpu: str) -> None:
+        """Take over what a look at a node's GPUs showed: why it gets none of the work that needs one, or ""."""
+        executor = self._all.get(node)
+        if executor is not None and executor.doubt.no_gpu != no_gpu:
+            executor.doubt.no_gpu = no_gpu
+            self._changed()
+
+    def fitting(self, terms: Terms) -> list[Executor]:
+        """The nodes that could run units on these terms, busy or not."""
+        fitting = self._fitting.get(terms)
         if fitting is None:
             if len(self._fitting) >= NEEDS_KEPT:
                 self._fitting.clear()
-            fitting = self._fitting[needs] = [each for each in self._all.values() if fits(each, needs)]
+            fitting = self._fitting[terms] = [each for each in self._all.values() if fits(each, terms)]
         return fitting
 
     def _executor(self, node: NodeId) -> Executor:
-        return self._all.setdefault(node, Executor(node))
+        executor = self._all.get(node)
+        if executor is None:
+            executor = self._all[node] = Executor(node, self._doubts.pop(node, Doubt()))
+        return executor
 
     def _changed(self) -> None:
         self.version += 1
         self._fitting.clear()
 
 
-def fits(executor: Executor, needs: Needs) -> bool:
-    """Whether a node accepts work and offers what a unit needs."""
-    return executor.accepts and executor.offer is not None and not lacks(executor.offer, needs)
+def fits(executor: Executor, terms: Terms) -> bool:
+    """Whether a node accepts work and offers what a job asks for."""
+    return executor.accepts and executor.offer is not None and not why_not(executor, terms)
 
 
-def lacks(offer: Offer, needs: Needs) -> str:
-    """What an offer has too little of, for people; "" if nothing."""
-    if offer.phase is not Phase.ALIVE:
-        return "it drains"
-    if offer.slots < 1:
-        return "it lends no slots"
-    if offer.cpu_milli < needs.cpu_milli:
-        return f"needs {needs.cpu_milli / 1000:g} cpus, it has {offer.cpu_milli / 1000:g}"
-    if offer.memory_bytes < needs.memory_bytes:
-        return f"needs {needs.memory_bytes >> 20} MiB of memory, it has {offer.memory_bytes >> 20}"
-    if len(offer.gpus) < needs.gpus:
-        return f"needs {needs.gpus} GPUs, it has {len(offer.gpus)}"
-    if needs.python and needs.python not in offer.pythons:
-        return f"needs Python {needs.python}, it has {', '.join(offer.pythons) or 'none'}"
-    return ""
+def why_not(executor: Executor, terms: Terms) -> str:
+    """Why a node runs nothing of a job, for people; "" if it does."""
+    if not executor.accepts or executor.offer is None:
+        return "it takes no work"
+    lack = lacks(executor.offer, terms, trusted=executor.trusted)
+    if not lack and terms.needs.gpus and executor.doubt.no_gpu:
+        return executor.doubt.no_gpu
+    return lack

@@ -1,7 +1,7 @@
 """Why a unit waits, or on whose word it is believed, in lines for people."""
 
 from meshd_node.core.owner.dispatch import Dispatch
-from meshd_node.core.owner.executors import Executor, Executors, lacks
+from meshd_node.core.owner.executors import Executor, Executors, why_not
 from meshd_node.core.owner.job import Job, Tried
 from meshd_node.core.owner.plan import Trust
 from meshd_node.core.owner.pool import voters
@@ -49,7 +49,7 @@ class Explain:
     def _obstacles(self, job: Job, unit: Unit | None, now: float) -> list[str]:
         if job.paused:
             return ["its program does not read results; it goes on when the program does"]
-        fitting = self._executors.fitting(job.needs)
+        fitting = self._executors.fitting(job.terms)
         resting = [each for each in fitting if job.backoff.bars(each.node, now)]
         if not fitting:
             return self._misfits(job)
@@ -57,6 +57,7 @@ class Explain:
             f"{short(each.node)} refused this job and is asked again in {job.backoff.until(each.node) - now:.1f} s"
             for each in resting
         ]
+        lines += [f"{short(each.node)} comes last: {each.doubt.slow}" for each in fitting if each.doubt.slow]
         return lines + self._shortage(job, unit, now)
 
     def _misfits(self, job: Job) -> list[str]:
@@ -64,11 +65,7 @@ class Explain:
         every = self._executors.all()
         if not every:
             return ["no node is connected that could run it: start one, or invite one (meshd invite)"]
-        lines = []
-        for each in every:
-            lack = "it takes no work" if not each.accepts or each.offer is None else lacks(each.offer, job.needs)
-            lines.append(f"{short(each.node)} can not run it: {lack}")
-        return lines
+        return [f"{short(each.node)} can not run it: {why_not(each, job.terms)}" for each in every]
 
     def _shortage(self, job: Job, unit: Unit | None, now: float) -> list[str]:
         """What is missing though some node fits: voters, trust, or credit."""

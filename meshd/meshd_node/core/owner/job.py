@@ -10,6 +10,7 @@ from meshd_node.core.owner.pace import Pace
 from meshd_node.core.owner.plan import plan_of
 from meshd_node.core.owner.pool import Pool
 from meshd_node.core.owner.shelves import Shelves
+from meshd_node.core.owner.terms import terms_of
 from meshd_node.core.owner.unit import Failure, Unit, Vote
 from meshd_protocol.ids import Digest, NodeId
 from meshd_protocol.messages.local import Outcome
@@ -40,9 +41,9 @@ class Job:
 
     __slots__ = (
         "backoff", "believed", "cancelled", "closed", "copies", "created", "detached", "disagreed", "done", "ended",
-        "epoch", "failed", "first_failure", "fresh", "id", "name", "needs", "outcomes", "outvoted", "pace", "paused",
+        "epoch", "failed", "first_failure", "fresh", "id", "name", "only", "outcomes", "outvoted", "pace", "paused",
         "plan", "policy", "pool", "queued", "running", "shares", "shelves", "state", "submitted", "submitter",
-        "tried", "units", "unwanted", "withered",
+        "terms", "tried", "units", "unwanted", "withered",
     )  # fmt: skip
 
     def __init__(self, accepted: JobAccepted, config: OwnerConfig, now: float) -> None:
@@ -50,9 +51,10 @@ class Job:
         self.name = accepted.name
         self.submitter = accepted.submitter
         self.policy = accepted.policy
-        self.needs = accepted.needs
         self.detached = accepted.detached
+        self.only = accepted.only
         self.plan = plan_of(accepted.policy, config.copies_extra)
+        self.terms = terms_of(accepted.needs, self.plan)
         self.epoch = FIRST_EPOCH
         self.created = now
         self.ended: float | None = None
@@ -77,7 +79,7 @@ class Job:
         self.disagreed = 0  # units whose copies differed
 
         self.pool: Pool | None = None
-        self.pace = Pace()
+        self.pace = Pace(accepted.needs)
         self.backoff = Backoff(config)
         self.shares: dict[NodeId, int] = {}
         self.outvoted: dict[NodeId, int] = {}

@@ -18,6 +18,7 @@ from meshd_node.core.owner.events import (
     ExecutorChanged,
     ExecutorLost,
     ExecutorRevoked,
+    GpusLookedAt,
     JobAccepted,
     JobClosed,
     JobForgotten,
@@ -130,6 +131,8 @@ class Owner:
                 self._lose(node, reason, turn)
             case ExecutorRevoked(node):
                 self._revoke(node, turn)
+            case GpusLookedAt(node, fault):
+                self._executors.doubted(node, fault)
             case DeliveryPaused(job_id):
                 self._pause(job_id, paused=True)
             case DeliveryResumed(job_id):

@@ -27,9 +27,11 @@ def group_of(plan: Plan, pool: Pool, exclusion: Exclusion) -> list[Executor]:
 def choose(candidates: list[Executor], pace: Pace, rng: random.Random) -> Executor:
     """The better of two random nodes (Mitzenmacher 2001): owners that see the same figures do not all pick one node.
 
-    Nodes with a free slot come first: beside an idle node, luck must not pick a busy one.
+    Nodes with a free slot come first: beside an idle node, luck must not pick a busy one. Of
+    those, the ones whose speed is not what they said come last.
     """
-    idle = [each for each in candidates if each.held_units < each.slots] or candidates
+    idle = [each for each in candidates if each.held_units < pace.slots(each)] or candidates
+    idle = [each for each in idle if not each.doubt.slow] or idle
     if len(idle) == 1:
         return idle[0]
     one, other = rng.sample(idle, 2) if len(idle) > 2 else idle

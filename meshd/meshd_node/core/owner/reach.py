@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.core.owner.demand import Demand
 from meshd_node.core.owner.events import ExecutorView
-from meshd_node.core.owner.executors import lacks
+from meshd_node.core.owner.terms import lacks, places
 from meshd_protocol.ids import NodeId
 
 
@@ -51,7 +51,7 @@ class Reach:
         }
         chosen: list[NodeId] = []
         for demand in demands:
-            slots = demand.slots - sum(view.offer.slots for view in coming if _fits(view, demand))
+            slots = demand.slots - sum(places(view.offer, demand.terms.needs) for view in coming if _fits(view, demand))
             for view in self._in_order(demand, free.values(), operators):
                 if slots <= 0 or len(self._asked) >= self._config.links_max:
                     break
@@ -59,7 +59,7 @@ class Reach:
                 coming.append(view)
                 self._asked[view.node] = now
                 chosen.append(view.node)
-                slots -= view.offer.slots
+                slots -= places(view.offer, demand.terms.needs)
         return chosen
 
     def _in_order(self, demand: Demand, views: Iterable[ExecutorView], operators: set[str]) -> list[ExecutorView]:
@@ -70,4 +70,4 @@ class Reach:
 
 
 def _fits(view: ExecutorView, demand: Demand) -> bool:
-    return (view.trusted or not demand.trusted) and not lacks(view.offer, demand.needs)
+    return (view.trusted or not demand.trusted) and not lacks(view.offer, demand.terms, trusted=view.trusted)

@@ -43,6 +43,7 @@ class ExecutorSummary:
     held_units: int
     held_bytes: int
     answered: int
+    doubt: str  # what it is believed to have said of itself that is not so, for people
 
 
 def summary_of_job(job: Job) -> JobSummary:
@@ -79,4 +80,5 @@ def summary_of_executor(executor: Executor) -> ExecutorSummary:
         held_units=executor.held_units,
         held_bytes=executor.held_bytes,
         answered=executor.answered,
+        doubt="; ".join(filter(None, (executor.doubt.slow, executor.doubt.no_gpu))),
     )

@@ -182,6 +182,7 @@ class Answers:
             "load": _fullness(load, offer, window),
             "queued": None if load is None else load.queued,
             "granted": None if window is None else window.window_units,
+            "doubt": "" if window is None else window.doubt,
             "rtt_ms": 0.0 if member.node == self._me.node else _milliseconds(link.rtt_s if link else None),
             "since": round(self._seams.wall() - (now - member.since), 3),
             "version": member.core.release,

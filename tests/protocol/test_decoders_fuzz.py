@@ -1,6 +1,8 @@
 """Every decoder that a stranger's bytes reach: they decode, or the named error blames the peer. Nothing else."""
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,14 @@ from meshd_protocol.limits import FRAME_HEADER_BYTES
 from meshd_protocol.messages.local import LOCAL
 from meshd_protocol.messages.peer import PEER
 from meshd_protocol.messages.worker import WORKER
+from meshd_protocol.programs import (
+    CommandCall,
+    CommandProgram,
+    Ended,
+    WasmProgram,
+    check_path,
+    decode_wasm_payload,
+)
 from meshd_protocol.records import (
     Claim,
     Core,
@@ -31,7 +41,10 @@ from meshd_protocol.records import (
 )
 
 CHANNELS = [PEER, LOCAL, WORKER]
-RECORDS = [Manifest, Tranche, Receipt, State, Core, Offer, Claim, Revocation, DirectoryRecord]
+RECORDS = [
+    *(Manifest, Tranche, Receipt, State, Core, Offer, Claim, Revocation, DirectoryRecord),
+    *(CommandProgram, CommandCall, WasmProgram),
+]
 BOUND = 64
 FOLDER = Path(meshd_protocol.__file__).parents[1] / "vectors"
 VALID = {
@@ -121,6 +134,37 @@ def test_any_body_is_a_record_or_its_signers_fault(kind: type[Record], body: byt
     except MalformedMessage:
         return
     assert records.decode_record(kind, records.encode_record(record)) == record
+
+
+@settings(max_examples=150, deadline=None)
+@given(fields=st.lists(TREES, max_size=8), head=st.sampled_from([[], [1], [2], [b"\0asm\1\0\0\0", 65_536, 1]]))
+def test_any_list_is_a_program_or_its_senders_fault(fields: list[object], head: list[object]) -> None:
+    body = msgspec.msgpack.encode(head + fields)
+    for decode in (
+        lambda: records.decode_record(CommandProgram, body),
+        lambda: records.decode_record(CommandCall, body),
+        lambda: records.decode_record(WasmProgram, body),
+        lambda: decode_wasm_payload(body),
+    ):
+        with contextlib.suppress(MalformedMessage):
+            decode()
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=TREES | st.fixed_dictionaries(dict.fromkeys(("exit_code", "stdout", "stderr", "files"), TREES)))
+def test_any_value_is_the_end_of_a_program_or_its_nodes_fault(value: object) -> None:
+    with contextlib.suppress(MalformedMessage):
+        Ended.of_value(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(path=st.text(max_size=20) | st.text("./a\0", max_size=8))
+def test_path_that_is_taken_stays_below_its_folder(path: str) -> None:
+    try:
+        check_path(path)
+    except ValueError:
+        return
+    assert os.path.normpath(os.path.join("/folder", path)) == f"/folder/{path}"
 
 
 # --- frames -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 import meshd_protocol
-from meshd_protocol import errors, ids, merkle, names, records, signing, tokens, values
+from meshd_protocol import errors, ids, merkle, names, programs, records, signing, tokens, values
 from meshd_protocol.framing import Channel, Frame, FrameReader, Message
 from meshd_protocol.messages.local import LOCAL
 from meshd_protocol.messages.membership import SignedRevocation
@@ -47,6 +47,19 @@ def read_signed(vector: Vector) -> object:
 
 def read_record(vector: Vector) -> object:
     record = records.decode_record(getattr(records, vector["record"]), bytes.fromhex(vector["body"]))
+    assert records.encode_record(record).hex() == vector["body"]
+    return _json(record)
+
+
+def read_program(vector: Vector) -> object:
+    body = bytes.fromhex(vector["body"])
+    match vector["record"]:
+        case "Ended":
+            return _json(programs.Ended.of_value(values.decode(body)))
+        case "WasmPayload":
+            record: records.Record = programs.decode_wasm_payload(body)
+        case name:
+            record = records.decode_record(getattr(programs, name), body)
     assert records.encode_record(record).hex() == vector["body"]
     return _json(record)
 
@@ -134,6 +147,7 @@ CHECKS: dict[str, Check] = {
     "messages_peer": read_message(PEER),
     "messages_worker": read_message(WORKER),
     "names": read_name,
+    "programs": read_program,
     "records": read_record,
     "revocations": read_revocation,
     "signing": read_signed,

@@ -165,7 +165,7 @@ def test_a_reactor_is_initialized_before_each_call(wasm):
 
 
 def test_import_that_no_node_has_is_named(wasm):
-    with pytest.raises(ProgramFailed, match="env.*print"):
+    with pytest.raises(ProgramFailed, match=r"env.*print"):
         wasm.run(program('(module (import "env" "print" (func)))'), WasmCall("f", ((),)))
 
 
@@ -267,7 +267,8 @@ def test_a_named_output_that_is_missing_is_an_error(wasm):
 
 def test_clock_and_randomness_and_listing_are_the_same_in_every_run(wasm, start_worker):
     body = """(drop (call $clock (i32.const 0) (i64.const 0) (i32.const 4096)))
-      (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 4104))) (drop (call $random (i32.const 4112) (i32.const 24)))
+      (drop (call $clock (i32.const 1) (i64.const 0) (i32.const 4104)))
+      (drop (call $random (i32.const 4112) (i32.const 24)))
       (drop (call $fd_readdir (i32.const 3) (i32.const 4136) (i32.const 200) (i64.const 0) (i32.const 4400)))
       (drop (call $fd_filestat_get (i32.const 3) (i32.const 4336)))
       (call $write (i32.const 1) (i32.const 304))"""
@@ -345,7 +346,8 @@ def test_a_folder_does_not_move_into_itself(wasm):
     ended = command(
         wasm,
         "(drop (call $mkdir (i32.const 3) (i32.const 1024) (i32.const 1)))"
-        "(call $exit (call $rename (i32.const 3) (i32.const 1024) (i32.const 1) (i32.const 3) (i32.const 1024) (i32.const 3)))",
+        "(call $exit (call $rename (i32.const 3) (i32.const 1024) (i32.const 1) (i32.const 3)"
+        "  (i32.const 1024) (i32.const 3)))",
         b"d/e",
     )
 

@@ -1,0 +1,157 @@
+"""`meshd run`: its words, and what becomes of its results. The mesh itself is in tests/system."""
+
+import io
+from concurrent.futures import Future
+
+import pytest
+
+from meshd_node.cli.exits import Exit
+from meshd_node.cli.main import run as run_verb
+from meshd_node.cli.output import Output
+from meshd_node.cli.run import Order, run
+from meshd_node.cli.spread import spread
+from meshd_protocol.programs import CommandCall, OutputMissing, ProgramNotFound
+from meshd_protocol.records import decode_record
+from meshd_sdk.commands import CommandResult
+from meshd_sdk.errors import UnitFailed
+
+
+class Stream(io.TextIOWrapper):
+    def __init__(self):
+        super().__init__(io.BytesIO(), write_through=True)
+
+    def text(self):
+        return self.buffer.getvalue().decode()
+
+
+class FakeMesh:
+    """Runs what it is given by a function of argv: (exit code, files), or an error."""
+
+    def __init__(self, program):
+        self.program = program
+        self.calls = []
+
+    def submit_program(self, runtime, program, payload, make):
+        call = decode_record(CommandCall, payload)
+        self.calls.append(call)
+        future = Future()
+        outcome = self.program(*call.argv)
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            code, files = outcome
+            future.set_result(CommandResult(call.argv, code, f"{call.argv[-1]}\n".encode(), b"err\n", files))
+        return future
+
+
+@pytest.fixture
+def ordered(tmp_path, monkeypatch):
+    """Run an order in a folder with files a, b and c."""
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    out, err = Stream(), Stream()
+
+    def order(program, **asked):
+        mesh = FakeMesh(program)
+        code = run(Output(out, err), mesh, Order(**asked))
+        return code, out.text(), err.text(), mesh.calls
+
+    return order
+
+
+def test_words_up_to_the_next_option_are_values():
+    assert spread(["--each", "a", "b", "--to", "x", "--", "ls", "--each", "c"], {"--each"}) == [
+        "--each", "a", "--each", "b", "--to", "x", "--", "ls", "--each", "c",
+    ]  # fmt: skip
+    assert spread(["--in=x", "--each", "--", "ls"], {"--each", "--in"}) == ["--in=x", "--each", "--", "ls"]
+    assert spread(["echo", "a"], {"--each"}) == ["echo", "a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--each", "a", "b"], "name the command, after --"),
+        (["--each", "--", "ls"], "requires an argument"),
+        (["--memory", "lots", "--", "ls"], "memory must be bytes"),
+        (["--replicas", "99", "--", "ls"], "replicas must be from 0 to 16"),
+    ],
+)
+def test_words_that_make_no_sense_are_one_line(words, text, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MESHD_DIR", str(tmp_path))
+
+    assert run_verb(["run", *words]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_without_a_daemon_it_says_so(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MESHD_DIR", str(tmp_path))
+
+    assert run_verb(["run", "ls"]) == Exit.UNAVAILABLE
+    assert "no daemon" in capsys.readouterr().err
+
+
+def test_one_command_ends_as_it_ended(ordered):
+    assert ordered(lambda *_: (3, {}), argv=("x", "y"))[:3] == (3, "y\n", "err\n")
+
+
+def test_a_signal_is_told_as_shells_do(ordered):
+    assert ordered(lambda *_: (-11, {}), argv=("x",))[0] == 139
+
+
+def test_a_file_that_is_not_there_is_an_error_before_anything_runs(ordered):
+    with pytest.raises(FileNotFoundError):
+        ordered(lambda *_: (0, {}), argv=("x",), inputs=("nothing",))
+
+
+def test_each_file_is_an_input_and_its_outputs_are_saved(ordered, tmp_path):
+    code, out, _, calls = ordered(
+        lambda _, path: (0, {f"{path}.z": path.encode()}),
+        argv=("gz", "{}"),
+        each=("a", "b"),
+        outputs=("{}.z",),
+        to="o/{}",
+    )
+
+    assert (code, out) == (0, "a\nb\n")
+    assert [(call.inputs[0].path, call.inputs[0].data, call.outputs) for call in calls] == [
+        ("a", b"a", ("a.z",)),
+        ("b", b"b", ("b.z",)),
+    ]
+    assert (tmp_path / "o" / "a" / "a.z").read_text() == "a"
+
+
+def test_two_runs_that_leave_the_same_file_do_not_overwrite_each_other(ordered, tmp_path):
+    code, _, err, _ = ordered(
+        lambda _, path: (0, {"out": path.encode()}), argv=("x",), each=("a", "b"), outputs=("out",)
+    )
+
+    assert code == Exit.SOME_FAILED
+    assert "--to 'out/{}'" in err
+    assert (tmp_path / "out").read_text() == "a"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code"),
+    [
+        ({"a": (0, {}), "b": (0, {})}, 0),
+        ({"a": (0, {}), "b": (2, {})}, 123),
+        ({"a": (1, {}), "b": UnitFailed("lost")}, 125),
+        ({"a": OutputMissing("no file"), "b": (0, {})}, 125),
+        ({"a": ProgramNotFound("none"), "b": (2, {})}, 127),
+    ],
+)
+def test_the_exit_code_of_many_is_that_of_xargs(ordered, outcomes, code):
+    found, out, err, _ = ordered(lambda _, path: outcomes[path], argv=("x",), each=tuple(outcomes))
+
+    assert found == code
+    assert out.count("\n") == sum(isinstance(outcome, tuple) for outcome in outcomes.values())
+    assert all(f"meshd: {path}: " in err for path, outcome in outcomes.items() if outcome != (0, {}))
+
+
+def test_variables_have_values(ordered):
+    assert ordered(lambda *_: (0, {}), argv=("x",), env=("A=1=2",))[0] == 0
+    with pytest.raises(ValueError, match="--env A=VALUE"):
+        ordered(lambda *_: (0, {}), argv=("x",), env=("A",))

@@ -17,20 +17,22 @@ class SpreadCommand(click.Command):
 
 
 def spread(args: list[str], lists: set[str]) -> list[str]:
-    """`--each a b` becomes `--each a --each b`, up to `--`, after which nothing is ours."""
+    """`--each a b` becomes `--each a --each b`, up to `--`, after which nothing is ours.
+
+    Raise `UsageError` for one without values: a shell's pattern may mean no file.
+    """
     end = args.index(_END) if _END in args else len(args)
     said: list[str] = []
     option, values = "", 0
-    for word in args[:end]:
+    for word in [*args[:end], _END]:
         if word.startswith("-") and word != "-":
             if option and not values:
-                said.append(option)  # which click will miss a value of
+                raise click.UsageError(f"{option} names no file")
             option, values = (word, 0) if word in lists else ("", 0)
-            if not option:
-                said.append(word)
+            said += [] if option or word == _END else [word]
         elif option:
             said += [option, word]
             values += 1
         else:
             said.append(word)
-    return [*said, *([option] if option and not values else []), *args[end:]]
+    return said + args[end:]

@@ -64,7 +64,7 @@ def test_words_up_to_the_next_option_are_values():
     assert spread(["--each", "a", "b", "--to", "x", "--", "ls", "--each", "c"], {"--each"}) == [
         "--each", "a", "--each", "b", "--to", "x", "--", "ls", "--each", "c",
     ]  # fmt: skip
-    assert spread(["--in=x", "--each", "--", "ls"], {"--each", "--in"}) == ["--in=x", "--each", "--", "ls"]
+    assert spread(["--in=x", "--each", "-", "--", "ls"], {"--each", "--in"}) == ["--in=x", "--each", "-", "--", "ls"]
     assert spread(["echo", "a"], {"--each"}) == ["echo", "a"]
 
 
@@ -72,7 +72,7 @@ def test_words_up_to_the_next_option_are_values():
     ("words", "text"),
     [
         (["--each", "a", "b"], "name the command, after --"),
-        (["--each", "--", "ls"], "requires an argument"),
+        (["--each", "--", "ls"], "--each names no file"),
         (["--memory", "lots", "--", "ls"], "memory must be bytes"),
         (["--replicas", "99", "--", "ls"], "replicas must be from 0 to 16"),
     ],

@@ -25,6 +25,11 @@ _STOP_WITHIN_S = 10.0
 _QUIET = {"MESHD_LOG_LEVEL": "warning", "MESHD_DRAIN_S": "1"}
 
 
+def _is_zygote(process: psutil.Process | None) -> bool:
+    """Whether it runs the zygote's module itself, not a program that was told to start it."""
+    return process is not None and process.cmdline()[1:4] == ["-P", "-m", "meshd_node.exec.zygote"]
+
+
 class Daemon:
     """One `meshd up`."""
 
@@ -41,14 +46,14 @@ class Daemon:
         return self.folder / "meshd.sock"
 
     def workers(self) -> list[int]:
-        """The leaves of its process tree below the zygote."""
+        """Those that run units."""
         return [process.pid for name, process in self.processes() if name == "workers"]
 
     def processes(self) -> list[tuple[str, psutil.Process]]:
-        """The daemon; its children, which are the zygote; and what is below that, which are workers."""
+        """The daemon; its warden and the cages' first processes; and the zygotes' children, which are workers."""
         named = [("daemon", psutil.Process(self.process.pid))]
         for process in below(self.process.pid):
-            named.append(("zygote" if process.ppid() == self.process.pid else "workers", process))
+            named.append(("workers" if _is_zygote(process.parent()) else "zygote", process))
         return named
 
     def stop(self) -> None:

@@ -17,6 +17,8 @@ from meshd_protocol.records import CageLayer
 
 # Attacks have bounds of their own; this one is for a prover that hangs as a whole.
 PROOF_S: Final = 30.0
+# The daemon is starting, too, and is waited for.
+_NICE: Final = 10
 _PROVED: Final = msgspec.msgpack.Decoder(Proved)
 _FOUND_BYTES: Final = 64 << 10
 
@@ -32,6 +34,7 @@ class Prover:
             code = 1
             try:
                 offspring.die_with_parent()
+                os.nice(_NICE)
                 os.close(self._pipe)
                 in_child()
                 os.write(writing, msgspec.msgpack.encode(_best(candidates, cgroups)))

@@ -22,6 +22,11 @@ class Memory(Protocol):
         """All of it."""
         ...
 
+    @property
+    def free(self) -> int:
+        """What nobody uses now."""
+        ...
+
 
 class Nvml(Protocol):
     """The part of nvidia-ml-py that is used, by its own names. Every call may raise `NVMLError`."""
@@ -35,6 +40,7 @@ class Nvml(Protocol):
     nvmlDeviceGetUUID: Callable[[Handle], str | bytes]
     nvmlDeviceGetName: Callable[[Handle], str | bytes]
     nvmlDeviceGetMemoryInfo: Callable[[Handle], Memory]
+    nvmlDeviceGetRemappedRows: Callable[[Handle], tuple[int, int, int, int]]
     nvmlDeviceGetMigMode: Callable[[Handle], list[int]]
     nvmlDeviceGetMaxMigDeviceCount: Callable[[Handle], int]
     nvmlDeviceGetMigDeviceHandleByIndex: Callable[[Handle, int], Handle]
@@ -42,9 +48,10 @@ class Nvml(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GpuSurvey:
-    """The GPUs that answer, and in words what is wrong with those that do not."""
+    """The GPUs that answer, and in words what is wrong with those that do not. Of GPU i, `free_bytes[i]` are free."""
 
     gpus: tuple[Gpu, ...] = ()
+    free_bytes: tuple[int, ...] = ()
     faults: tuple[str, ...] = ()
 
 
@@ -76,14 +83,19 @@ def _session(nvml: Nvml) -> Iterator[None]:
 
 
 def _survey(nvml: Nvml) -> GpuSurvey:
-    gpus: list[Gpu] = []
+    found: list[tuple[Gpu, int]] = []
     faults: list[str] = []
     for index in range(min(nvml.nvmlDeviceGetCount(), GPUS_MAX)):
         try:
-            gpus += [_gpu(nvml, part) for part in _parts(nvml, nvml.nvmlDeviceGetHandleByIndex(index))]
+            card = nvml.nvmlDeviceGetHandleByIndex(index)
+            if _is_worn(nvml, card):
+                faults.append(f"GPU {index} can not be used: its memory is worn out, and no spare rows are left")
+            else:
+                found += [_gpu(nvml, part) for part in _parts(nvml, card)]
         except nvml.NVMLError as error:
             faults.append(_fault(f"GPU {index}", error))
-    return GpuSurvey(tuple(gpus[:GPUS_MAX]), tuple(faults))
+    found = found[:GPUS_MAX]
+    return GpuSurvey(tuple(gpu for gpu, _ in found), tuple(free for _, free in found), tuple(faults))
 
 
 def _parts(nvml: Nvml, card: Handle) -> Iterator[Handle]:
@@ -106,12 +118,19 @@ def _is_cut(nvml: Nvml, card: Handle) -> bool:
         return False  # most models know no slices and say so by an error
 
 
-def _gpu(nvml: Nvml, handle: Handle) -> Gpu:
-    return Gpu(
-        _text(nvml.nvmlDeviceGetUUID(handle)),
-        _text(nvml.nvmlDeviceGetName(handle)),
-        int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-    )
+def _is_worn(nvml: Nvml, card: Handle) -> bool:
+    """Whether rows of its memory failed that could not be replaced: what is computed there may be wrong."""
+    try:
+        *_, failed = nvml.nvmlDeviceGetRemappedRows(card)
+    except nvml.NVMLError:
+        return False  # most models replace no rows and say so by an error
+    return bool(failed)
+
+
+def _gpu(nvml: Nvml, handle: Handle) -> tuple[Gpu, int]:
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    gpu = Gpu(_text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle)), int(memory.total))
+    return gpu, int(memory.free)
 
 
 def _text(name: str | bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 import psutil
 
 from meshd_node.capacity.cgroups import cpu_quota, memory_left
+from meshd_node.capacity.gpu_watch import GpuWatch
 from meshd_node.capacity.gpus import load_nvml, survey
 from meshd_node.capacity.pythons import PYTHON
 from meshd_node.capacity.runtimes import runtimes
@@ -33,7 +34,8 @@ class Capacity:
 
 def measure(root: Path = Path("/"), clock: Callable[[], float] = time.perf_counter) -> Capacity:
     """Measure everything; takes about 20 ms, nearly all of it the benchmark."""
-    gpus = survey(load_nvml(root))
+    gpus = GpuWatch()
+    gpus.look(survey(load_nvml(root)), ())
     return Capacity(
         cpu_milli=usable_cpu_milli(len(os.sched_getaffinity(0)), root),
         memory_bytes=usable_memory_bytes(psutil.virtual_memory().available, root),

@@ -16,8 +16,15 @@ class NVMLError(Exception):
 class Card:
     """A card or a slice. `fails` names the call that raises."""
 
-    def __init__(self, uuid: str, fails: str = "", slices: "dict[int, Card] | None" = None) -> None:
-        self.uuid, self.fails, self.slices = uuid, fails, slices
+    def __init__(
+        self,
+        uuid: str,
+        fails: str = "",
+        slices: "dict[int, Card] | None" = None,
+        free: int = 30 * GIB,
+        worn: bool | None = None,
+    ) -> None:
+        self.uuid, self.fails, self.slices, self.free, self.worn = uuid, fails, slices, free, worn
 
 
 class FakeNvml:
@@ -53,7 +60,12 @@ class FakeNvml:
 
     def nvmlDeviceGetMemoryInfo(self, card: Card) -> object:
         self._ask(card, "memory")
-        return SimpleNamespace(total=40 * GIB, free=1, used=2)
+        return SimpleNamespace(total=40 * GIB, free=card.free, used=40 * GIB - card.free)
+
+    def nvmlDeviceGetRemappedRows(self, card: Card) -> list[int]:
+        if card.worn is None:
+            raise NVMLError("Not Supported")
+        return [3, 1, 0, int(card.worn)]
 
     def nvmlDeviceGetMigMode(self, card: Card) -> list[int]:
         if card.slices is None:
@@ -77,7 +89,8 @@ class FakeNvml:
 def test_two_cards_are_found_by_their_own_names() -> None:
     nvml = FakeNvml(Card("GPU-1"), Card("GPU-2"))
 
-    assert survey(nvml) == GpuSurvey((Gpu("GPU-1", "NVIDIA A100", 40 * GIB), Gpu("GPU-2", "NVIDIA A100", 40 * GIB)))
+    cards = tuple(Gpu(uuid, "NVIDIA A100", 40 * GIB) for uuid in ("GPU-1", "GPU-2"))
+    assert survey(nvml) == GpuSurvey(cards, (30 * GIB, 30 * GIB))
     assert nvml.open == 0
 
 
@@ -89,6 +102,13 @@ def test_a_card_that_is_lost_does_not_hide_the_others(call: str) -> None:
     assert [gpu.uuid for gpu in found.gpus] == ["GPU-1", "GPU-3"]
     assert found.faults == ("GPU 1 can not be used: GPU is lost",)
     assert nvml.open == 0
+
+
+def test_a_card_whose_memory_is_worn_out_is_a_fault_and_one_that_was_repaired_is_not() -> None:
+    found = survey(FakeNvml(Card("GPU-1", worn=True), Card("GPU-2", worn=False)))
+
+    assert [gpu.uuid for gpu in found.gpus] == ["GPU-2"]
+    assert found.faults == ("GPU 0 can not be used: its memory is worn out, and no spare rows are left",)
 
 
 def test_a_card_that_is_cut_counts_as_its_slices() -> None:

@@ -12,6 +12,7 @@ from meshd_node.core.executor.events import (
     Event,
     LeaseArrived,
     Lent,
+    OwnerBound,
     OwnerLost,
     OwnerUp,
     Recalled,
@@ -71,6 +72,15 @@ class Executor:
         """Workers that run something."""
         return sum(1 for worker in self._crew.workers.values() if worker.given)
 
+    def gpus_of(self, worker: int) -> tuple[str, ...]:
+        """The UUIDs of a worker's GPUs; none if it is gone."""
+        known = self._crew.workers.get(worker)
+        return () if known is None else known.holding.gpus
+
+    def gpus_in_use(self) -> frozenset[str]:
+        """The UUIDs of all GPUs that workers have."""
+        return frozenset(uuid for worker in self._crew.workers.values() for uuid in worker.holding.gpus)
+
     def owes(self, owner: NodeId) -> bool:
         """Whether an owner waits for answers."""
         account = self._ledger.account(owner)
@@ -94,6 +104,8 @@ class Executor:
             case OwnerLost(owner):
                 for share in self._ledger.close(owner):
                     self._recall(share, share.held.copy(), step)
+            case OwnerBound():
+                self._bind(event, step)
             case Recalled(owner, job, epoch, indices):
                 units = frozenset(indices)
                 for share in self._ledger.shares_of(owner, job, epoch if indices else None):
@@ -121,6 +133,8 @@ class Executor:
         share, works = self._ledger.lease(event, account)
         if self._draining:
             self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
+        elif bound := share.barred:
+            self._ledger.end(share, works, AttemptStatus.HANDED_BACK, bound.reason, step)
         elif not self._ledger.windows.holds(account):
             self._ledger.end(share, works, AttemptStatus.REFUSED, "busy: more was sent than the window allows", step)
         elif reason := refusal(self._crew.lent, share.tenant.harness):
@@ -140,6 +154,24 @@ class Executor:
                     self._ledger.forget(share, work, step.now)
                     worker.given[serial] = (ghost, work)
             worker.set_deadline(self.config.recall_grace_ms / 1e3)
+
+    def _bind(self, bound: OwnerBound, step: Step) -> None:
+        """Hand back what waits and is not allowed any more; what runs has until then."""
+        if self._ledger.account(bound.owner) is None:
+            return
+        grant, barred = self._ledger.bind(bound)
+        if not self._draining:
+            step.effects.append(grant)
+        for share in barred:
+            self._ledger.end(share, self._backlog.remove(share, None), AttemptStatus.HANDED_BACK, bound.reason, step)
+        # Nobody's idle workers are kept for ever for the sake of work that does not come.
+        self._crew.last_tenant = None
+        for worker in list(self._crew.workers.values()):
+            worker.set_deadline(self.config.recall_grace_ms / 1e3)
+            if worker.deadline <= step.now:
+                self._overdue(worker, step)
+        if not self._draining:
+            self._dispatch.feed_all(step)
 
     # --- workers --------------------------------------------------------------------------------------------------
 
@@ -201,12 +233,20 @@ class Executor:
                 self._ledger.end(share, works, AttemptStatus.REFUSED, f"no worker could be started: {reason}", step)
 
     def _take_back(self, entries: list[Given], step: Step) -> None:
-        """What was given and not started waits again, or goes back to its owner if this node drains."""
-        if not self._draining:
-            self._dispatch.put_back(entries)
-            return
+        """What was given and not started waits again, or goes back to its owner if it is not to run here any more."""
+        stays: list[Given] = []
         for share, work in entries:
-            self._ledger.end(share, [work], AttemptStatus.HANDED_BACK, _DRAINING, step)
+            if reason := self._why_not_here(share):
+                self._ledger.end(share, [work], AttemptStatus.HANDED_BACK, reason, step)
+            else:
+                stays.append((share, work))
+        self._dispatch.put_back(stays)
+
+    def _why_not_here(self, share: Share) -> str:
+        """Why what this node has of a share does not run here any more; "" if it does."""
+        if self._draining:
+            return _DRAINING
+        return share.barred.reason if share.barred else refusal(self._crew.lent, share.tenant.harness)
 
     # --- time -----------------------------------------------------------------------------------------------------
 
@@ -224,8 +264,11 @@ class Executor:
         self._dispatch.feed_all(step)
 
     def _overdue(self, worker: Worker, step: Step) -> None:
-        """End a worker for what it runs. That unit is charged, unless it was recalled; the rest was not started."""
-        (share, work), *rest = self._dispatch.end_worker(worker, "its unit ran for too long", step)
+        """End a worker for what it runs. That unit is charged, unless it was recalled or may not run here any more."""
+        (share, work), *rest = given = self._dispatch.end_worker(worker, "its unit ran for too long", step)
+        if share.barred and share.barred.until <= step.now:
+            self._take_back(given, step)
+            return
         self._ledger.end(share, [work], AttemptStatus.TIMED_OUT, f"ran for longer than its {share.timeout_s:g} s", step)
         self._take_back(rest, step)
 

@@ -4,6 +4,7 @@ It is entered synchronously (decision 0001): by links with leases, by the job se
 worker pool with results, by its timer.
 """
 
+from collections.abc import Callable
 from typing import Protocol, assert_never
 
 from meshd_node.core.executor import effects, events
@@ -73,6 +74,8 @@ class ExecutionService:
         # Of the owners that may send work; of all others, nothing is looked at or kept.
         self._intakes: dict[NodeId, Intake] = {}
         self._handle = OneAtATime(self._apply)
+        # Called when work on a GPU failed: perhaps for the GPU's sake.
+        self.on_gpu_trouble: Callable[[], None] = lambda: None
         self.timer = Timer(lambda: self._handle(events.Tick()), outflow.flush)
 
     def connect(self, pool: WorkerPool, jobs: OwnJobs, drained: "Drained") -> None:
@@ -173,11 +176,15 @@ class ExecutionService:
 
     def worker_ran(self, worker: int, results: list[WorkResult]) -> None:
         """A worker finished units or gives some back."""
+        if self.executor.gpus_of(worker) and any(result.status is AttemptStatus.RAISED for result in results):
+            self.on_gpu_trouble()
         self._handle(events.WorkerRan(worker, results))
         self._outflow.flush()
 
     def worker_ended(self, worker: int, running: int | None, reason: str) -> None:
         """A worker is gone."""
+        if self.executor.gpus_of(worker):
+            self.on_gpu_trouble()
         self._handle(events.WorkerEnded(worker, running, reason))
         self._outflow.flush()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import assert_never
 
+from meshd_node.exec import offspring
 from meshd_node.exec.cage.cgroups import Cgroups
 from meshd_node.exec.cage.spec import Maker
 from meshd_node.exec.control import Ended, Keep, Kill, News, Order, Proved, Received, Start, Wire, close_all
@@ -81,6 +82,7 @@ class Warden:
         self._selector.unregister(self._prover)
         found = self._prover.found()
         self._prover = None
+        offspring.kill_orphans(())  # nobody has made a cage yet but the prover
         if found is None:
             log.error("cage_not_proved", hint="see what `meshd doctor` says; work runs without a cage")
         self._use(found or Proved(CageLevel.NONE, [], self._candidates[-1].name), now)

@@ -23,6 +23,7 @@ from meshd_node.core.executor.events import (
     LeaseArrived,
     LeasedWork,
     Lent,
+    OwnerBound,
     OwnerLost,
     OwnerUp,
     Recalled,
@@ -36,7 +37,7 @@ from meshd_node.core.submitter import Submitter
 from meshd_node.core.tenant import Harness, Tenant
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
-from meshd_protocol.records import Gpu
+from meshd_protocol.records import Gpu, Runtime
 
 GIB = 1 << 30
 GPUS = (Gpu("GPU-1", "a card", 8 << 30),)
@@ -48,6 +49,7 @@ HARNESSES = [
     Harness(cpu_milli=100, memory_bytes=GIB, gpus=1),
 ]
 OWNERS = [b"a" * 20, b"b" * 20]
+ALLOWED = [tuple(Runtime), (Runtime.COMMAND, Runtime.PYTHON), (Runtime.WASM,), ()]
 FUNCTIONS = [b"f" * 32, b"g" * 32]
 owners = st.sampled_from(OWNERS)
 
@@ -72,6 +74,7 @@ class ExecutorRules(RuleBasedStateMachine):
         self.unit = 0
         self.draining = False
         self.drained = 0
+        self.closed: set[bytes] = set()
 
     def send(self, event: object) -> None:
         for effect in self.machine.handle(event, self.now):
@@ -103,6 +106,7 @@ class ExecutorRules(RuleBasedStateMachine):
                     del self.owed[key]
             case GrantCredit(owner, units, _):
                 assert 0 <= units <= 4096
+                assert owner not in self.closed or units == 0
                 assert not self.draining or units == 0
                 self.windows[owner] = units
             case Drained():
@@ -190,9 +194,20 @@ class ExecutorRules(RuleBasedStateMachine):
     def owner_goes(self, owner: bytes) -> None:
         self.up.remove(owner)
         self.windows.pop(owner, None)
+        self.closed.discard(owner)
         for key in [key for key in self.owed if key[0] == owner]:
             del self.owed[key]
         self.send(OwnerLost(owner))
+
+    @precondition(lambda self: self.up)
+    @rule(data=st.data(), runtimes=st.sampled_from(ALLOWED), patience_s=st.sampled_from([0, 0.05, 5]))
+    def an_owner_may_have_more_or_less(
+        self, data: st.DataObject, runtimes: tuple[Runtime, ...], patience_s: float
+    ) -> None:
+        owner = data.draw(st.sampled_from(sorted(self.up)))
+        self.closed -= {owner}
+        self.closed |= set() if runtimes else {owner}
+        self.send(OwnerBound(owner, runtimes, self.now + patience_s, "the charter"))
 
     @rule(lent=st.sampled_from(LENT))
     def more_or_less_is_lent(self, lent: Lent) -> None:
@@ -216,7 +231,7 @@ class ExecutorRules(RuleBasedStateMachine):
         self.draining = False
         self.send(DrainEnded())
         assert self.windows.keys() == self.up
-        assert all(self.windows.values())
+        assert all(units for owner, units in self.windows.items() if owner not in self.closed)
 
     @invariant()
     def what_is_owed_is_queued_or_given(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from meshd_node.core.executor.config import ExecutorConfig
-from meshd_node.core.executor.events import LeasedWork
+from meshd_node.core.executor.events import LeasedWork, OwnerBound
 from meshd_node.core.executor.pace import Means
 from meshd_node.core.executor.windows import Account
 from meshd_node.core.tenant import Tenant
@@ -37,6 +37,11 @@ class Share:
         self.means = means
         self.weight = weight
         self.held: set[int] = set()
+
+    @property
+    def barred(self) -> OwnerBound | None:
+        """What bars its work from this node, if it is barred."""
+        return self.account.barred(self.tenant.harness.runtime)
 
     def ghost(self) -> "Share":
         """A share of the same kind that is owed nothing, for copies that run though nobody wants them any more.

@@ -7,7 +7,7 @@ from msgspec import Struct
 from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.worker import WorkResult
-from meshd_protocol.records import Gpu
+from meshd_protocol.records import Gpu, Runtime
 
 
 class LeasedWork(NamedTuple):
@@ -54,6 +54,19 @@ class OwnerLost(Struct, frozen=True):
     """The session ended: nobody waits for that owner's units here any more."""
 
     owner: NodeId
+
+
+class OwnerBound(Struct, frozen=True):
+    """An owner may have work of these runtimes run here from now on; at first it may have all.
+
+    Of others what waits is handed back at once, what runs when it has not ended by `until`. Without any it gets no
+    credit. Again: this one counts.
+    """
+
+    owner: NodeId
+    runtimes: tuple[Runtime, ...]
+    until: float
+    reason: str
 
 
 class Recalled(Struct, frozen=True):
@@ -104,6 +117,7 @@ Event: TypeAlias = (
     LeaseArrived
     | OwnerUp
     | OwnerLost
+    | OwnerBound
     | Recalled
     | WorkerReady
     | WorkerRan

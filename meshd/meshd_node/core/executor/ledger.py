@@ -5,7 +5,8 @@ from typing import Final
 
 from meshd_node.core.executor.backlog import Share, key_of
 from meshd_node.core.executor.config import ExecutorConfig
-from meshd_node.core.executor.events import LeaseArrived, LeasedWork, Lent
+from meshd_node.core.executor.effects import GrantCredit
+from meshd_node.core.executor.events import LeaseArrived, LeasedWork, Lent, OwnerBound
 from meshd_node.core.executor.pace import UNIT_US_MIN, Pace, learn
 from meshd_node.core.executor.room import width
 from meshd_node.core.executor.step import Step
@@ -47,6 +48,13 @@ class Ledger:
             share = self._shares.get((owner, job, epoch))
             return [share] if share else []
         return [share for key, share in self._shares.items() if key[:2] == (owner, job)]
+
+    def bind(self, bound: OwnerBound) -> tuple[GrantCredit, list[Share]]:
+        """Note what an owner that is up may have; return its window, and what is owed to it and barred now."""
+        account = self.windows.accounts[bound.owner]
+        account.bound = bound
+        shares = [share for share in self._shares.values() if share.account is account and share.barred]
+        return self.windows.grant(account), shares
 
     def close(self, owner: NodeId) -> list[Share]:
         """Close an owner's account; return what was owed to it."""

@@ -5,7 +5,9 @@ from typing import Final, NamedTuple
 
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.executor.effects import GrantCredit
+from meshd_node.core.executor.events import OwnerBound
 from meshd_protocol.ids import NodeId
+from meshd_protocol.records import Runtime
 
 # A window follows the mean of about so many of the owner's last units.
 _MEMORY_UNITS: Final = 32
@@ -16,7 +18,9 @@ _GROWTH: Final = 4
 class Account:
     """What one owner has here and may have."""
 
-    __slots__ = ("granted", "idle_since", "node", "payload_bytes", "spent_units", "spent_us", "units")
+    __slots__ = (
+        "bound", "granted", "idle_since", "node", "payload_bytes", "spent_units", "spent_us", "units",
+    )  # fmt: skip
 
     def __init__(self, node: NodeId, granted: int, now: float) -> None:
         """Open an account with the window that was granted first."""
@@ -27,6 +31,16 @@ class Account:
         self.spent_us = 0.0
         self.spent_units = 0
         self.idle_since = now
+        self.bound: OwnerBound | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing of this owner's is run here any more."""
+        return self.bound is not None and not self.bound.runtimes
+
+    def barred(self, runtime: Runtime) -> OwnerBound | None:
+        """What bars work of a runtime, if it is barred."""
+        return self.bound if self.bound is not None and runtime not in self.bound.runtimes else None
 
     def learn(self, units: int, spent_us: float) -> None:
         """Count units that ended; older ones weigh less and less."""
@@ -58,12 +72,17 @@ class Windows:
     def open(self, owner: NodeId, now: float) -> GrantCredit:
         """Open an account."""
         self.accounts[owner] = Account(owner, self._start, now)
-        return GrantCredit(owner, self._start, self._config.window_bytes)
+        return self.grant(self.accounts[owner])
+
+    def grant(self, account: Account) -> GrantCredit:
+        """An owner's window, as it is to be told."""
+        if account.closed:
+            return GrantCredit(account.node, 0, 0)
+        return GrantCredit(account.node, account.granted, self._config.window_bytes)
 
     def grants(self) -> list[GrantCredit]:
         """Every owner's window, again."""
-        bound = self._config.window_bytes
-        return [GrantCredit(account.node, account.granted, bound) for account in self.accounts.values()]
+        return [self.grant(account) for account in self.accounts.values()]
 
     def lend(self, slots: int) -> list[Resized]:
         """Fit every window to a new number of slots."""
@@ -72,7 +91,7 @@ class Windows:
         for account in self.accounts.values():
             account.granted = self._target(account) if account.spent_units else self._start
             surplus = max(0, account.units - account.granted)
-            resized.append(Resized(GrantCredit(account.node, account.granted, self._config.window_bytes), surplus))
+            resized.append(Resized(self.grant(account), surplus))
         return resized
 
     def holds(self, account: Account) -> bool:
@@ -86,7 +105,7 @@ class Windows:
         if wanted <= before // 2 or wanted >= before + (before + 1) // 2:
             account.granted = wanted
             surplus = max(0, account.units - wanted) if wanted < before else 0
-            yield Resized(GrantCredit(account.node, wanted, self._config.window_bytes), surplus)
+            yield Resized(self.grant(account), surplus)
 
     def forget_idle(self, now: float) -> list[GrantCredit]:
         """Back to the first window for those who were idle for long."""
@@ -95,7 +114,7 @@ class Windows:
             if self._forget_at(account) <= now:
                 account.spent_units, account.spent_us = 0, 0.0
                 account.granted = self._start
-                grants.append(GrantCredit(account.node, self._start, self._config.window_bytes))
+                grants.append(self.grant(account))
         return grants
 
     def next_wake(self) -> float:

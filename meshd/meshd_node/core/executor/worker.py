@@ -89,6 +89,9 @@ class Worker:
         for share, work in self.given.values():
             if key_of(work) not in share.held:
                 self.deadline = self.running_since + grace_s
-            elif share.timeout_s:
-                self.deadline = self.running_since + share.timeout_s
+            else:
+                if share.timeout_s:
+                    self.deadline = self.running_since + share.timeout_s
+                if bound := share.barred:
+                    self.deadline = min(self.deadline, bound.until)
             return

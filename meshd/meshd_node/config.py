@@ -18,7 +18,7 @@ from meshd_node.core.owner.config import OwnerConfig
 from meshd_node.errors import ConfigError
 from meshd_node.net.addresses import join_address, split_address
 from meshd_node.net.config import NetConfig
-from meshd_node.places import socket_path
+from meshd_node.places import socket_path, warden_path
 from meshd_protocol.limits import ADDRESSES_MAX, MIB, SEEDS_MAX
 
 FILE_NAME: Final = "node.toml"
@@ -98,6 +98,8 @@ class NodeConfig:
 
     # Where programs of this machine reach the daemon; from MESHD_SOCKET or MESHD_DIR, never from the file.
     socket: Path
+    # Where a service makes the cages (MESHD_WARDEN); None where the daemon starts a warden of its own.
+    warden: Path | None = None
     # Addresses to join through, besides those of the token.
     seeds: tuple[str, ...] = ()
     # How long SIGTERM lets running units go on. The unit of systemd waits 15 s longer.
@@ -124,14 +126,14 @@ def load(folder: Path, environ: Mapping[str, str]) -> NodeConfig:
     """Read the settings of the node in `folder`; raise `ConfigError`, naming the file or the variables, and the key."""
     file = folder / FILE_NAME
     table = _read(file)
-    socket = socket_path(folder, environ)
-    config = _build(table, socket, str(file))
+    socket, warden = socket_path(folder, environ), warden_path(environ)
+    config = _build(table, socket, warden, str(file))
     overrides = _overrides(environ)
     if not overrides:
         return config
     for _, path, value in overrides:
         _put(table, path, value)
-    return _build(table, socket, f"by {', '.join(dict.fromkeys(variable for variable, _, _ in overrides))}")
+    return _build(table, socket, warden, f"by {', '.join(dict.fromkeys(variable for variable, _, _ in overrides))}")
 
 
 def render(config: NodeConfig) -> str:
@@ -139,9 +141,9 @@ def render(config: NodeConfig) -> str:
     return _HEADER + toml_tree.render(config)
 
 
-def _build(table: dict[str, object], socket: Path, source: str) -> NodeConfig:
+def _build(table: dict[str, object], socket: Path, warden: Path | None, source: str) -> NodeConfig:
     try:
-        return toml_tree.build(NodeConfig, table, socket=socket)
+        return toml_tree.build(NodeConfig, table, socket=socket, warden=warden)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}", error.hint) from error
 

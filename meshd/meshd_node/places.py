@@ -1,4 +1,4 @@
-"""Where a node's folder and its local socket are."""
+"""Where a node's folder, its local socket and its warden's are."""
 
 import os
 from collections.abc import Mapping
@@ -30,11 +30,20 @@ def node_folder(environ: Mapping[str, str], uid: int) -> Path:
 def socket_path(folder: Path, environ: Mapping[str, str]) -> Path:
     """$MESHD_SOCKET, else `meshd.sock` in the node's folder; raise `ConfigError` where no socket can be."""
     given = environ.get("MESHD_SOCKET")
-    path = Path(given).absolute() if given else folder / "meshd.sock"
+    return _checked(Path(given).absolute() if given else folder / "meshd.sock", "MESHD_SOCKET")
+
+
+def warden_path(environ: Mapping[str, str]) -> Path | None:
+    """$MESHD_WARDEN: where a service listens that makes cages; None where the daemon starts a warden of its own."""
+    given = environ.get("MESHD_WARDEN")
+    return _checked(Path(given).absolute(), "MESHD_WARDEN") if given else None
+
+
+def _checked(path: Path, variable: str) -> Path:
     size = len(os.fsencode(path))
     if size > SOCKET_PATH_BYTES_MAX:
         raise ConfigError(
             f"the socket's path {path} has {size} bytes, the system allows {SOCKET_PATH_BYTES_MAX}",
-            "set MESHD_SOCKET to a shorter path",
+            f"set {variable} to a shorter path",
         )
     return path

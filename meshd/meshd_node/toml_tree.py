@@ -1,6 +1,6 @@
 """Reads and writes a tree of frozen dataclasses as TOML tables. Every refusal names the key.
 
-A field of the type `Path` is no key: places come from the environment.
+A field of the type `Path`, or `Path | None`, is no key: places come from the environment.
 """
 
 import json
@@ -15,6 +15,7 @@ from meshd_node.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+_PLACES = (Path, Path | None)
 Scalar: TypeAlias = str | int | float | bool | tuple[str, ...]
 _TreeT = TypeVar("_TreeT", bound="DataclassInstance")
 
@@ -28,7 +29,7 @@ _WORDS: dict[object, str] = {
 
 
 def build(
-    kind: type[_TreeT], table: Mapping[str, object], where: str = "", above: Collection[str] = (), **places: Path
+    kind: type[_TreeT], table: Mapping[str, object], where: str = "", above: Collection[str] = (), **places: Path | None
 ) -> _TreeT:
     """Make a `kind` of a TOML table and these places; what the table leaves out keeps its default.
 
@@ -118,7 +119,7 @@ def _tables(tree: "DataclassInstance", name: str) -> Iterator[str]:
 def _kinds(kind: "type[DataclassInstance]") -> dict[str, Any]:
     """The type of each key, in the order of the fields."""
     hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind) if hints[field.name] is not Path}
+    return {field.name: hints[field.name] for field in fields(kind) if hints[field.name] not in _PLACES}
 
 
 def _default(field: "Field[Any]") -> object:

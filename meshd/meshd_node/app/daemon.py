@@ -1,5 +1,6 @@
 """One node: its parts, built in one place, and its life from start to the last goodbye."""
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
@@ -73,8 +74,18 @@ class Started:
 class Daemon:
     """A node that was built and can run once."""
 
-    def __init__(self, folder: NodeFolder, config: NodeConfig, *, worker_module: str = WORKER_MODULE) -> None:
-        """Build every part; raise `MeshdError` for what can not be used. Nothing is started, nobody is told."""
+    def __init__(
+        self,
+        folder: NodeFolder,
+        config: NodeConfig,
+        *,
+        worker_module: str = WORKER_MODULE,
+        local: socket.socket | None = None,
+    ) -> None:
+        """Build every part; raise `MeshdError` for what can not be used. Nothing is started, nobody is told.
+
+        `local` listens for this machine's programs already; without it the daemon makes the socket.
+        """
         identity = folder.identity()
         seams = Seams(signer=KeySigner(identity.credentials.key))
         me = certified_now(identity, seams.wall())
@@ -118,6 +129,8 @@ class Daemon:
             self._execution.functions.get,
             worker_module=worker_module,
             maker="plain" if config.cage.off else "",
+            # Work without a cage is the operator's own choice, and the service that makes cages does not offer it.
+            warden=None if config.cage.off else config.warden,
             blank=1 if self._slots else 0,
             on_proved=self._tell_of_cage,
         )
@@ -178,7 +191,7 @@ class Daemon:
             draining=lambda: self._draining.on,
         )
         commands = Commands(me.node, self._membership, self._revocations, self._draining)
-        self._local = LocalServer(config.socket, self._jobs, answers, commands, outflow)
+        self._local = LocalServer(config.socket, self._jobs, answers, commands, outflow, listener=local)
 
     async def run(self, on_started: Callable[[Started], None], stop: trio.Event) -> None:
         """Serve until `stop` is set; then drain within `drain_s`, say goodbye, leave nothing behind.

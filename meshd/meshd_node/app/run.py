@@ -2,12 +2,14 @@
 
 import gc
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
 
 from meshd_node import log
+from meshd_node.activation import inherited
 from meshd_node.app.daemon import WORKER_MODULE, Daemon, Started
 from meshd_node.config import load
 from meshd_node.errors import MeshdError
@@ -15,6 +17,8 @@ from meshd_node.identity.folder import NodeFolder
 from meshd_node.places import node_folder
 from meshd_node.services.notify import Notifier
 
+# The name of the local socket where systemd listens on it (`FileDescriptorName=` of meshd.socket).
+LOCAL_SOCKET: Final = "local"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 # Rows of units are many, long-lived and without cycles: the default thresholds would walk all of them again and again.
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
@@ -32,9 +36,10 @@ def run_node(
     config = load(folder, environ)
     log.configure(config.log.level, as_json=config.log.json)
     notifier = Notifier(environ)
+    listener = inherited(environ, LOCAL_SOCKET, socket.SOCK_STREAM)
 
     def build() -> Daemon:
-        return Daemon(NodeFolder(folder), config, worker_module=worker_module)
+        return Daemon(NodeFolder(folder), config, worker_module=worker_module, local=listener)
 
     def started(facts: Started) -> None:
         notifier.ready(f"node {facts.node_name} of mesh {facts.mesh_name}")
@@ -54,6 +59,7 @@ async def _run(build: Callable[[], Daemon], on_started: Callable[[Started], None
     gc.enable()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, notifier)
+        nursery.start_soon(notifier.beat)
         await daemon.run(on_started, stop)
         nursery.cancel_scope.cancel()
 

@@ -6,8 +6,6 @@ import mmap
 import os
 import socket
 import struct
-import subprocess
-import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,7 +19,6 @@ import trio
 from meshd_node.core.submitter import Submitter
 from meshd_node.core.tenant import Tenant
 from meshd_node.exec.control import (
-    NEWS,
     PROGRESS_BYTES,
     Bounds,
     Ended,
@@ -34,6 +31,7 @@ from meshd_node.exec.control import (
     Wire,
     describe,
 )
+from meshd_node.exec.employing import Employed, WardenOfOurs, WardenOfService
 from meshd_node.frame_socket import Batch, FrameSocket
 from meshd_node.log import log
 from meshd_protocol.errors import RemoteProtocolError, UnexpectedMessage
@@ -50,15 +48,12 @@ _PROGRESS: Final = struct.Struct("Q")
 _RESTART_MIN_S: Final = 0.1
 _RESTART_MAX_S: Final = 30.0
 _STABLE_S: Final = 60.0
-_END_S: Final = 2.0
 # A worker's socket ends some ms before its zygote tells of its death.
 _DEATH_KNOWN_S: Final = 0.5
 # The warden's socket holds some hundred words; when it is full, it empties in ms.
 _FULL_S: Final = 0.01
 # What a worker may say of a unit; the other ends are seen from outside.
 _WORKERS_ENDS: Final = frozenset({AttemptStatus.RETURNED, AttemptStatus.RAISED, AttemptStatus.HANDED_BACK})
-# All that the warden has of the daemon's environment: cages have less.
-_ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 class Crew(Protocol):
@@ -106,17 +101,20 @@ class WorkerPool:
         *,
         worker_module: str,
         maker: str = "",
+        warden: Path | None = None,
         blank: int = 1,
         on_proved: Callable[[], None] = lambda: None,
     ) -> None:
         """`blank` cages wait for tenants to come. `on_proved` is called when `level` and `layers` are known.
 
         `maker` names a way to make cages, which is used though nothing is proved of it; empty is the best there is.
+        `warden` is where a service makes them in ways, with workers and in places of its own; None starts a child.
         """
         self._crew = crew
         self._function_data = function_data
         self._worker_module = worker_module
         self._maker = maker
+        self._service = warden
         self._blank = blank
         self._on_proved = on_proved
         self._proved: Proved | None = None
@@ -221,34 +219,24 @@ class WorkerPool:
             await trio.sleep(delay)
 
     async def _run_warden(self, task_status: trio.TaskStatus[None]) -> int | None:
-        warden, process = self._spawn()
-        self._warden = warden
+        warden = self._employ()
+        self._warden = warden.wire
         self._there.set()
         try:
             self._ask(Keep(self._blank))
             task_status.started()
-            await self._hear(warden)
+            await self._hear(warden.wire)
         finally:
             self._warden = None
             self._there = trio.Event()
-            warden.close()
-            _end(process)
-        return process.returncode
+            ended = warden.dismiss()
+        return ended
 
-    def _spawn(self) -> tuple[Wire[News], "subprocess.Popen[bytes]"]:
-        """Start a warden, which hangs up when it ends and ends when it is hung up on."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (str(theirs.fileno()), str(self._scratch), self._worker_module, self._maker)
-        with theirs:
-            process = subprocess.Popen(  # noqa: S603  # this interpreter, and a module of ours
-                [sys.executable, "-P", "-m", "meshd_node.exec.warden", *arguments],
-                env=_ENVIRONMENT,
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                cwd="/",
-            )
-        return Wire(ours, NEWS), process
+    def _employ(self) -> Employed:
+        """Have a warden: the service's, or a child."""
+        if self._service is not None:
+            return WardenOfService(self._service)
+        return WardenOfOurs((str(self._scratch), self._worker_module, self._maker))
 
     async def _hear(self, warden: Wire[News]) -> None:
         while True:
@@ -393,15 +381,6 @@ def _start(number: int, tenant: Tenant, gpus: tuple[str, ...], memory_bytes: int
 
 def _name_of(submitter: Submitter) -> bytes:
     return submitter.node + submitter.uid.to_bytes(4)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """The warden ends when its socket does, and its cages with it; what hangs is killed."""
-    try:
-        process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _progress_memory() -> int:

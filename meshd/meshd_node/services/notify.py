@@ -1,7 +1,14 @@
 """Tells systemd how the daemon is: sd_notify(3), a datagram of a few lines. Does nothing without systemd."""
 
+import os
 import socket
 from collections.abc import Mapping
+from typing import Final
+
+import trio
+
+# Of the time after which systemd takes a silent daemon for hung: one word that is late, or lost, is not the end.
+_BEATS_IN_TIME: Final = 3
 
 
 class Notifier:
@@ -9,6 +16,13 @@ class Notifier:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._watchdog_s = _watchdog_s(environ)
+
+    async def beat(self) -> None:
+        """Say for as long as this process's loop turns that it does, if systemd listens for that (WatchdogSec=)."""
+        while self._watchdog_s:
+            self._send("WATCHDOG=1")
+            await trio.sleep(self._watchdog_s / _BEATS_IN_TIME)
 
     def ready(self, status: str) -> None:
         """The daemon can be used."""
@@ -39,6 +53,13 @@ def _address(name: str) -> str:
     if name.startswith("@"):
         return "\0" + name[1:]
     return name if name.startswith("/") else ""
+
+
+def _watchdog_s(environ: Mapping[str, str]) -> float:
+    """After how long a silence systemd ends this process; 0 is never."""
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    meant = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(microseconds) / 1e6 if meant and microseconds.isdecimal() else 0.0
 
 
 def _line(text: str) -> str:

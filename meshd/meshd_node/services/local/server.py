@@ -8,7 +8,7 @@ import stat
 import struct
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -65,8 +65,19 @@ def bind(path: Path) -> socket.socket:
 class LocalServer:
     """Accepts programs until cancelled; then takes the socket file away."""
 
-    def __init__(self, path: Path, jobs: JobService, answers: Answers, commands: Commands, outflow: Outflow) -> None:
+    def __init__(
+        self,
+        path: Path,
+        jobs: JobService,
+        answers: Answers,
+        commands: Commands,
+        outflow: Outflow,
+        *,
+        listener: socket.socket | None = None,
+    ) -> None:
+        """A `listener` that somebody else made, and keeps when this ends, takes the place of one at `path`."""
         self._path = path
+        self._listener = listener
         self._jobs = jobs
         self._answers = answers
         self._commands = commands
@@ -74,18 +85,24 @@ class LocalServer:
         self._sessions: Counter[int] = Counter()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Bind, report started, serve."""
+        """Bind if need be, report started, serve."""
+        if self._listener is not None:
+            with self._listener:
+                await self._listen(self._listener, task_status)
         listener = bind(self._path)
-        listener.setblocking(False)
         inode = self._path.stat().st_ino
         try:
-            async with trio.open_nursery() as nursery:
-                task_status.started()
-                while True:
-                    await self._accept(listener, nursery)
+            await self._listen(listener, task_status)
         finally:
             listener.close()
             _remove_own(self._path, inode)
+
+    async def _listen(self, listener: socket.socket, task_status: trio.TaskStatus[None]) -> NoReturn:
+        listener.setblocking(False)
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                await self._accept(listener, nursery)
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         await trio.lowlevel.wait_readable(listener)

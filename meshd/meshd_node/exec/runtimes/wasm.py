@@ -131,16 +131,21 @@ class WasmRuntime:
     def _results(self, program: WasmProgram, module: InstancePre, call: WasmCall) -> list[object]:
         """Call one function of the module some times, each time as if it were the first."""
         given = CommandCall.of(program, CommandCall())
-        results = []
-        for arguments in call.calls:
-            with _told():
-                self._system = _system(given, Budget())
+        imports = bool(module.module.imports)
+        parameters: list[str] | None = None
+        results: list[object] = []
+        with _told():
+            for arguments in call.calls:
+                if imports or not results:
+                    self._system = _system(given, Budget())
                 store = self._store(program)
                 instance = module.instantiate(store)
                 if instance.exports(store).get(_INITIALIZE) is not None:
                     _function(instance, store, _INITIALIZE)(store)
                 function = _function(instance, store, call.function)
-                results.append(function(store, *_fitting(call.function, function.type(store), arguments)))
+                if parameters is None:  # asked once, since it costs as much as a call
+                    parameters = _parameters(call.function, function.type(store))
+                results.append(function(store, *_fitting(call.function, parameters, arguments)))
         return results
 
     def _store(self, program: WasmProgram) -> Store:
@@ -190,11 +195,16 @@ def _what_to_do(instance: Instance, store: Store, name: str) -> str:
     return f", but {', '.join(map(repr, names[:10]))}" if names else ""
 
 
-def _fitting(name: str, kind: FuncType, arguments: tuple[int | float, ...]) -> Iterator[int | float]:
-    """The arguments as the function takes them; raise `ProgramFailed` if it does not."""
+def _parameters(name: str, kind: FuncType) -> list[str]:
+    """The types of what a function takes; raise `ProgramFailed` if it takes or returns other things than numbers."""
     parameters = [str(parameter) for parameter in kind.params]
     if not {*parameters, *map(str, kind.results)} <= {*_BITS, *_FLOATS}:
         raise ProgramFailed(f"{name!r} takes or returns something else than numbers")
+    return parameters
+
+
+def _fitting(name: str, parameters: list[str], arguments: tuple[int | float, ...]) -> Iterator[int | float]:
+    """The arguments as the function takes them; raise `ProgramFailed` if it does not."""
     if len(parameters) != len(arguments):
         raise ProgramFailed(f"{name!r} takes {len(parameters)} numbers, not {len(arguments)}")
     for place, (parameter, argument) in enumerate(zip(parameters, arguments, strict=True), 1):

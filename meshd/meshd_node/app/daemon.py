@@ -1,14 +1,18 @@
 """One node: its parts, built in one place, and its life from start to the last goodbye."""
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, NoReturn
 
 import trio
 
 from meshd_node import __version__
 from meshd_node.app.outside import Outside
+from meshd_node.capacity.gpu_watch import GpuWatch
+from meshd_node.capacity.gpus import load_nvml
 from meshd_node.capacity.measure import lent_memory_bytes, make_offer, measure, slots_of
 from meshd_node.config import NodeConfig
 from meshd_node.core.directory.machine import Directory
@@ -20,6 +24,7 @@ from meshd_node.core.membership.machine import Membership
 from meshd_node.core.membership.seeds import Seeds
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.reach import Reach
+from meshd_node.core.owner.spot_checks import SpotChecks
 from meshd_node.exec.pool import WorkerPool
 from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.admission import Admission
@@ -36,6 +41,7 @@ from meshd_node.services.draining import Draining
 from meshd_node.services.execution.admittance import Admittance
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
+from meshd_node.services.gpu_checks import GpuChecks, asking
 from meshd_node.services.jobs.journal import MemoryJournal
 from meshd_node.services.jobs.service import JobService
 from meshd_node.services.local.answers import Answers
@@ -48,6 +54,7 @@ from meshd_node.services.outflow import Outflow
 from meshd_node.services.renewal import Renewal
 from meshd_node.services.revocations import NodeRevoked, RevocationService
 from meshd_node.services.router import Router
+from meshd_node.services.spot_checks import SpotCheckService
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Core, Offer, Phase, Revocation
@@ -94,6 +101,7 @@ class Daemon:
         self._seams = seams
         self._identity = identity
         self._capacity = measure()
+        self._gpus = GpuWatch(self._capacity.gpus, self._capacity.faults)
         self._slots = slots_of(config.lend, self._capacity) if Role.WORKER in me.roles else 0
         self._ended = trio.Event()
         self._ended_by: Revocation | None = None
@@ -136,6 +144,12 @@ class Daemon:
         )
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
         self._execution.connect(self._workers, self._jobs, self._draining.idle)
+        self._spot_checks = SpotCheckService(self._jobs, SpotChecks(seams.rng), os.getuid(), seams, outflow)
+        self._nvml = load_nvml(Path("/"))
+        self._gpu_checks = GpuChecks(
+            self._gpus, asking(self._nvml), self._execution.executor.gpus_in_use, self._lend_anew
+        )
+        self._execution.on_gpu_trouble = self._gpu_checks.look_soon
         self._executors = Executors(
             me, self._membership, self._jobs, Reach(seams.rng, config.owner), outside, seams, outflow
         )
@@ -205,6 +219,8 @@ class Daemon:
             for part in (self._workers, self._jobs.timer, self._execution.timer, self._executors.timer):
                 await nursery.start(part.run)
             nursery.start_soon(self._remember)
+            if self._nvml is not None and self._slots:
+                nursery.start_soon(self._gpu_checks.run)
             nursery.start_soon(self._end_if_revoked)
             async with trio.open_nursery() as transport:
                 await transport.start(self._net.run)
@@ -216,6 +232,7 @@ class Daemon:
                 await nursery.start(self._netcheck.run)
                 nursery.start_soon(self._renewal.run)
                 nursery.start_soon(self._open_jobs.run)
+                nursery.start_soon(self._spot_checks.run)
                 self._outflow.flush()
                 on_started(self._started())
                 await stop.wait()
@@ -277,14 +294,20 @@ class Daemon:
         self._membership.publish(offer)
         self._directory.announce(offer)
 
+    def _lend_anew(self) -> None:
+        """Lend what there is now, and tell the mesh."""
+        self._execution.lend(self._lent())
+        self._announce(Phase.DRAINING if self._draining.on else Phase.ALIVE)
+        self._outflow.flush()
+
     def _lent(self) -> Lent:
         """What work may have of this machine."""
         memory_bytes = lent_memory_bytes(self._capacity, self._config.lend.memory_bytes)
-        return Lent(self._slots, memory_bytes, self._capacity.gpus)
+        return Lent(self._slots, memory_bytes, self._gpus.gpus)
 
     def _offer(self, phase: Phase) -> Offer:
         return make_offer(
-            self._capacity,
+            replace(self._capacity, gpus=self._gpus.gpus, faults=self._gpus.faults),
             phase=phase,
             slots=self._slots,
             memory_bytes=self._config.lend.memory_bytes,

@@ -80,9 +80,8 @@ class Dispatch:
     def pool(self, job: Job, now: float) -> Pool:
         """The nodes that may run a job's units now."""
         if job.pool is None or job.pool.version != self._executors.version:
-            fitting = self._executors.fitting(job.terms)
-            if job.only is not None:
-                fitting = [each for each in fitting if each.node == job.only]
+            executors = self._executors
+            fitting = executors.fitting(job.terms) if job.only is None else executors.only(job.only, job.terms)
             if job.backoff:
                 fitting = [each for each in fitting if not job.backoff.bars(each.node, now)]
             job.pool = pool_of(job.plan, fitting, self._executors.version)

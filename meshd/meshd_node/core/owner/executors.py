@@ -158,6 +158,13 @@ class Executors:
             fitting = self._fitting[terms] = [each for each in self._all.values() if fits(each, terms)]
         return fitting
 
+    def only(self, node: NodeId, terms: Terms) -> list[Executor]:
+        """One node, if its offer does: what is doubted of it is what a job about it may be for."""
+        executor = self._all.get(node)
+        if executor is None or not executor.accepts or executor.offer is None:
+            return []
+        return [] if lacks(executor.offer, terms, trusted=executor.trusted) else [executor]
+
     def _executor(self, node: NodeId) -> Executor:
         executor = self._all.get(node)
         if executor is None:

@@ -39,6 +39,7 @@ from meshd_node.core.owner.unit import Unit
 from meshd_protocol.ids import JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.local import Outcome
+from meshd_protocol.records import Offer
 
 
 class Owner:
@@ -79,6 +80,15 @@ class Owner:
     def executors(self) -> list[ExecutorSummary]:
         """Every node with a session."""
         return [summary_of_executor(executor) for executor in self._executors.all()]
+
+    def offers(self) -> dict[NodeId, Offer]:
+        """What nodes with a session offer that take work."""
+        every = self._executors.all()
+        return {each.node: each.offer for each in every if each.accepts and each.offer is not None}
+
+    def wants_gpus(self) -> bool:
+        """Whether some job that has not ended needs a GPU."""
+        return any(job.ended is None and job.terms.needs.gpus for job in self._jobs.values())
 
     def busy(self) -> bool:
         """Whether any unit has not ended."""

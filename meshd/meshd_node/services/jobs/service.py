@@ -99,8 +99,11 @@ class JobService:
 
     # --- local users ------------------------------------------------------------------------------------------
 
-    def open_job(self, uid: int, request: OpenJob, listener: Listener) -> JobContext:
-        """Sign a manifest and accept the job; raise `TooMuchWaiting` if too many are open."""
+    def open_job(self, uid: int, request: OpenJob, listener: Listener, *, only: NodeId | None = None) -> JobContext:
+        """Sign a manifest and accept the job; raise `TooMuchWaiting` if too many are open.
+
+        `only`: no other node may run its units.
+        """
         submitter = Submitter(self._node, uid)
         if self._open_jobs[submitter] >= OPEN_JOBS_OF_USER_MAX or self._open_jobs.total() >= OPEN_JOBS_MAX:
             raise TooMuchWaiting(
@@ -130,7 +133,7 @@ class JobService:
         self._contexts[context.job] = context
         self._handle(
             events.JobAccepted(
-                context.job, request.name, submitter, request.policy, request.needs, detached=request.detached
+                context.job, request.name, submitter, request.policy, request.needs, request.detached, only
             )
         )
         return context
@@ -216,6 +219,10 @@ class JobService:
     def executor_changed(self, view: events.ExecutorView) -> None:
         """A node can be given work, or what is known of it changed."""
         self._handle(events.ExecutorChanged(view))
+
+    def gpus_looked_at(self, event: events.GpusLookedAt) -> None:
+        """A look at a node's GPUs is over."""
+        self._handle(event)
 
     def credit(self, node: NodeId, message: Credit) -> None:
         """A node tells its windows."""

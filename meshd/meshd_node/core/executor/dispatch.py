@@ -130,8 +130,10 @@ class Dispatch:
         idle = [
             worker
             for worker in self.crew.workers.values()
-            if worker.ready and not worker.given and worker.tenant != tenant and not self.backlog.waiting(worker.tenant)
+            if not worker.given and worker.ready and worker.tenant != tenant and not self.backlog.waiting(worker.tenant)
         ]
+        if not idle:
+            return []
         chosen: list[Worker] = []
         for worker in sorted(idle, key=lambda worker: worker.idle_since):
             before = self.crew.room_without(chosen).shortfall(tenant.harness)

@@ -57,8 +57,11 @@ class Room:
 
     def find(self, harness: Harness) -> Holding | None:
         """What a further worker would be given; None if it does not fit now."""
-        slots, memory_bytes = harness.slots, self.memory_for(harness)
-        if slots > self.free_slots or memory_bytes > self.lent.memory_bytes - self._memory_bytes:
+        slots = harness.slots
+        if slots > self.lent.slots - self._slots:
+            return None  # most often: nodes are full of work while there is any
+        memory_bytes = self.memory_for(harness)
+        if memory_bytes > self.lent.memory_bytes - self._memory_bytes:
             return None
         if not harness.gpus:
             return Holding(slots, memory_bytes)

@@ -69,6 +69,15 @@ WASM_FILES_BYTES_MAX: Final = 256 * MIB
 WASM_CALLS_MAX: Final = 65_536
 WASM_PARAMETERS_MAX: Final = 64
 
+# --- environments -------------------------------------------------------------------------------------------------
+
+# A package has up to some hundred files, each 79 bytes of a lock: a lock of 200 packages has about 400 KiB.
+LOCK_BYTES_MAX: Final = MIB
+LOCK_PINS_MAX: Final = 1_024
+LOCK_HASHES_MAX: Final = 1_024
+# What a node may take to build an environment, other builds before it included; owners are so patient.
+ENVIRONMENT_BUILD_S: Final = 900
+
 # --- members ------------------------------------------------------------------------------------------------------
 
 # A certificate of ours has about 450 bytes; foreign extensions may double it twice.

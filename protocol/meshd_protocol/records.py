@@ -76,7 +76,7 @@ class Needs(Record, frozen=True):
     """What one unit asks of the node that runs it. `python` is `major.minor`, since code is shipped as bytecode.
 
     0 leaves a bound to the node: `memory_bytes` and `scratch_bytes` are what a unit may use, and are enforced.
-    `gpu_memory_bytes` is of each GPU. `environment` is the digest of a lock file (15-runtimes.md), or empty: it travels
+    `gpu_memory_bytes` is of each GPU. `environment` is the digest of a lock (16-environments.md), or empty: it travels
     as the job's functions do.
     """
 
@@ -88,6 +88,11 @@ class Needs(Record, frozen=True):
     scratch_bytes: U63 = 0
     gpu_memory_bytes: U63 = 0
     environment: Annotated[bytes, Meta(max_length=DIGEST_BYTES)] = b""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what is no digest."""
+        if len(self.environment) not in (0, DIGEST_BYTES):
+            raise ValueError(f"an environment's digest has {DIGEST_BYTES} bytes, not {len(self.environment)}")
 
 
 class Manifest(Record, frozen=True):

@@ -151,6 +151,8 @@ class ExecutorHost:
                 self._send(owner, Credit(units, payload_bytes))
             case effects.Wake(at):
                 self._alarm.set(at)
+            case effects.PrepareEnvironment(environment):
+                self._handle(events.EnvironmentReady(environment))
             case effects.StartWorker(worker):
                 self._workforce.start(worker)
             case effects.EndWorker(worker):

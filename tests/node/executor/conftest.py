@@ -11,6 +11,7 @@ from meshd_node.core.executor.effects import (
     Effect,
     EndWorker,
     GrantCredit,
+    PrepareEnvironment,
     ReportEnds,
     ReportResults,
     RunOn,
@@ -50,6 +51,7 @@ class Bench:
         self.ends: list[tuple[bytes, int, int, AttemptStatus]] = []
         self.details: dict[tuple[int, int], str] = {}
         self.drained = 0
+        self.preparing: list[PrepareEnvironment] = []
 
     def send(self, event: Event) -> list[Effect]:
         effects = self.machine.handle(event, self.now)
@@ -129,6 +131,8 @@ class Bench:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
+            case PrepareEnvironment():
+                self.preparing.append(effect)
             case StartWorker(worker, tenant, gpus, memory_bytes):
                 self.live.add(worker)
                 self.starting.append(worker)

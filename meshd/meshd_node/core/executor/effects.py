@@ -4,9 +4,17 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from meshd_node.core.submitter import Submitter
 from meshd_node.core.tenant import Tenant
 from meshd_protocol.ids import Digest, JobId, NodeId
 from meshd_protocol.messages.attempts import AttemptResult
+
+
+class PrepareEnvironment(Struct, frozen=True):
+    """Have an environment for this submitter's work, then send `EnvironmentReady` or `EnvironmentFailed`."""
+
+    environment: bytes
+    submitter: Submitter
 
 
 class StartWorker(Struct, frozen=True):
@@ -74,4 +82,6 @@ class Wake(Struct, frozen=True):
     at: float
 
 
-Effect: TypeAlias = StartWorker | EndWorker | RunOn | ReportResults | ReportEnds | GrantCredit | Drained | Wake
+Effect: TypeAlias = (
+    PrepareEnvironment | StartWorker | EndWorker | RunOn | ReportResults | ReportEnds | GrantCredit | Drained | Wake
+)

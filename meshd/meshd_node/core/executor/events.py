@@ -78,6 +78,25 @@ class Recalled(Struct, frozen=True):
     indices: list[int]
 
 
+class EnvironmentReady(Struct, frozen=True):
+    """Work that needs a Python environment may start, until `EnvironmentGone`."""
+
+    environment: bytes
+
+
+class EnvironmentFailed(Struct, frozen=True):
+    """An environment that was asked for can not be had here, for now or for ever. `reason` is for owners."""
+
+    environment: bytes
+    reason: str
+
+
+class EnvironmentGone(Struct, frozen=True):
+    """An environment that nothing uses (`Executor.uses`) may be removed: it is asked for again when it is needed."""
+
+    environment: bytes
+
+
 class WorkerReady(Struct, frozen=True):
     """A worker that `StartWorker` asked for can take units."""
 
@@ -119,6 +138,9 @@ Event: TypeAlias = (
     | OwnerLost
     | OwnerBound
     | Recalled
+    | EnvironmentReady
+    | EnvironmentFailed
+    | EnvironmentGone
     | WorkerReady
     | WorkerRan
     | WorkerEnded

@@ -2,15 +2,20 @@
 
 from typing import Final, assert_never
 
+from meshd_node.core.executor.anteroom import Anteroom
 from meshd_node.core.executor.backlog import Share, key_of
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.executor.dispatch import Dispatch
-from meshd_node.core.executor.effects import Drained, Effect, GrantCredit, Wake
+from meshd_node.core.executor.effects import Drained, Effect, GrantCredit, PrepareEnvironment, Wake
 from meshd_node.core.executor.events import (
     DrainBegan,
     DrainEnded,
+    EnvironmentFailed,
+    EnvironmentGone,
+    EnvironmentReady,
     Event,
     LeaseArrived,
+    LeasedWork,
     Lent,
     OwnerBound,
     OwnerLost,
@@ -22,7 +27,7 @@ from meshd_node.core.executor.events import (
     WorkerReady,
 )
 from meshd_node.core.executor.ledger import Ledger
-from meshd_node.core.executor.room import refusal
+from meshd_node.core.executor.room import refusal, width
 from meshd_node.core.executor.step import Step
 from meshd_node.core.executor.windows import Resized
 from meshd_node.core.executor.worker import Given, Worker
@@ -33,6 +38,7 @@ from meshd_protocol.messages.worker import WorkResult
 
 _INF: Final = float("inf")
 _DRAINING: Final = "this node is draining"
+_BUILDING: Final = "this node builds the Python environment that it needs; one unit for each slot waits for it"
 
 
 class Executor:
@@ -50,6 +56,7 @@ class Executor:
         self._dispatch = Dispatch(lent, self.config)
         self._crew = self._dispatch.crew
         self._backlog = self._dispatch.backlog
+        self._anteroom = Anteroom()
         # Workers in a row, by tenant, that ended without having answered one unit.
         self._failures: dict[Tenant, int] = {}
         self._drain_until = _INF
@@ -65,7 +72,7 @@ class Executor:
     @property
     def queued(self) -> int:
         """Units that wait for a worker."""
-        return sum(map(self._backlog.waiting, self._backlog.tenants()))
+        return sum(map(self._backlog.waiting, self._backlog.tenants())) + self._anteroom.count
 
     @property
     def busy(self) -> int:
@@ -80,6 +87,11 @@ class Executor:
     def gpus_in_use(self) -> frozenset[str]:
         """The UUIDs of all GPUs that workers have."""
         return frozenset(uuid for worker in self._crew.workers.values() for uuid in worker.holding.gpus)
+
+    def uses(self, environment: bytes) -> bool:
+        """Whether work that needs this environment waits or has a worker."""
+        tenants = [*self._backlog.tenants(), *(worker.tenant for worker in self._crew.workers.values())]
+        return self._anteroom.expects(environment) or any(each.harness.environment == environment for each in tenants)
 
     def owes(self, owner: NodeId) -> bool:
         """Whether an owner waits for answers."""
@@ -110,6 +122,14 @@ class Executor:
                 units = frozenset(indices)
                 for share in self._ledger.shares_of(owner, job, epoch if indices else None):
                     self._recall(share, {key for key in share.held if not units or key >> 16 in units}, step)
+            case EnvironmentReady(environment):
+                self._let_in(environment, step)
+            case EnvironmentFailed(environment, reason):
+                for share, works in self._anteroom.clear(environment):
+                    self._ledger.end(share, works, AttemptStatus.REFUSED, reason, step)
+            case EnvironmentGone(environment):
+                assert not self.uses(environment), "whoever takes an environment away has asked whether it is used"
+                self._anteroom.close(environment)
             case Lent():
                 self._lend(event, step)
             case DrainBegan(until):
@@ -139,13 +159,32 @@ class Executor:
             self._ledger.end(share, works, AttemptStatus.REFUSED, "busy: more was sent than the window allows", step)
         elif reason := refusal(self._crew.lent, share.tenant.harness):
             self._ledger.end(share, works, AttemptStatus.REFUSED, reason, step)
+        elif not self._anteroom.is_open(share.tenant.harness.environment):
+            self._let_wait(share, works, step)
         else:
             self._backlog.append(share, works)
             self._dispatch.feed(share.tenant, step)
 
+    def _let_wait(self, share: Share, works: list[LeasedWork], step: Step) -> None:
+        """Have the environment made that work needs, and let some of it wait for that."""
+        tenant = share.tenant
+        if not self._anteroom.expects(tenant.harness.environment):
+            step.effects.append(PrepareEnvironment(tenant.harness.environment, tenant.submitter))
+        surplus = self._anteroom.enter(share, works, width(self._crew.lent, tenant.harness))
+        self._ledger.end(share, surplus, AttemptStatus.REFUSED, _BUILDING, step)
+
+    def _let_in(self, environment: bytes, step: Step) -> None:
+        """What waited for an environment may start, if it still fits."""
+        for share, works in self._anteroom.open(environment):
+            if reason := refusal(self._crew.lent, share.tenant.harness):
+                self._ledger.end(share, works, AttemptStatus.HANDED_BACK, reason, step)
+            else:
+                self._backlog.append(share, works)
+                self._dispatch.feed(share.tenant, step)
+
     def _recall(self, share: Share, keys: set[int], step: Step) -> None:
         """Forget what waits. What runs becomes part of a share that holds nothing: its result, if any, is dropped."""
-        for work in self._backlog.remove(share, keys):
+        for work in [*self._backlog.remove(share, keys), *self._anteroom.remove(share, keys)]:
             self._ledger.forget(share, work, step.now)
         ghost = share.ghost()
         for worker in self._crew.of(share.tenant):
@@ -163,7 +202,8 @@ class Executor:
         if not self._draining:
             step.effects.append(grant)
         for share in barred:
-            self._ledger.end(share, self._backlog.remove(share, None), AttemptStatus.HANDED_BACK, bound.reason, step)
+            waiting = [*self._backlog.remove(share, None), *self._anteroom.remove(share, None)]
+            self._ledger.end(share, waiting, AttemptStatus.HANDED_BACK, bound.reason, step)
         # Nobody's idle workers are kept for ever for the sake of work that does not come.
         self._crew.last_tenant = None
         for worker in list(self._crew.workers.values()):
@@ -280,6 +320,8 @@ class Executor:
         for tenant in list(self._backlog.tenants()):
             for share, works in self._backlog.clear(tenant):
                 self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
+        for share, works in self._anteroom.clear_all():
+            self._ledger.end(share, works, AttemptStatus.HANDED_BACK, _DRAINING, step)
         if until <= step.now:
             self._end_all_workers(step)
 

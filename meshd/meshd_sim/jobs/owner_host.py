@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, assert_never
+from typing import assert_never
 
 from meshd_node.core.owner import effects, events
 from meshd_node.core.owner.job import FIRST_EPOCH
@@ -22,7 +22,7 @@ from meshd_protocol.messages.peer import (
     ResultBatch,
     TrancheOpen,
 )
-from meshd_protocol.records import Manifest, Needs, Tranche, encode_record
+from meshd_protocol.records import Manifest, Tranche, encode_record
 from meshd_protocol.signing import Domain, Signed
 from meshd_sim.jobs.executor_host import Send
 from meshd_sim.jobs.plans import JobPlan, Submission
@@ -31,8 +31,6 @@ from meshd_sim.jobs.rules.require import require
 from meshd_sim.jobs.tasks import FUNCTION, FUNCTION_DIGEST, payload_of
 from meshd_sim.jobs.watch import Watch
 from meshd_sim.process import Process
-
-_NEEDS: Final = Needs()
 
 
 @dataclass(slots=True)
@@ -109,7 +107,7 @@ class OwnerHost:
         self._jobs[job] = OpenJob(plan, self._process.sign(Domain.MANIFEST, body))
         self._watch.job_opened(self._process.node, job, plan)
         submitter = Submitter(self._process.node, plan.uid)
-        self._handle(events.JobAccepted(job, f"job {plan.number}", submitter, plan.policy, _NEEDS, plan.detached))
+        self._handle(events.JobAccepted(job, f"job {plan.number}", submitter, plan.policy, plan.needs, plan.detached))
         after = self._process.after
         for submission in plan.submissions:
             after(submission.after_s, partial(self._submit, job, submission))
@@ -132,7 +130,7 @@ class OwnerHost:
         created_ms = int(plan.opens_at * 1_000)
         nonce = plan.number.to_bytes(NONCE_BYTES, "big")
         return Manifest(
-            self._mesh, self._process.node, plan.uid, nonce, created_ms, f"job {plan.number}", plan.policy, _NEEDS
+            self._mesh, self._process.node, plan.uid, nonce, created_ms, f"job {plan.number}", plan.policy, plan.needs
         )
 
     def _submit(self, job: JobId, submission: Submission) -> None:

@@ -60,7 +60,7 @@ class JobPart:
         self._watch = watch
         node = process.node
         watch.owner_began(node)
-        watch.executor_began(node, view.offer.slots)
+        watch.executor_began(node, view.offer.slots, view.offer.memory_bytes)
         owner = machines.owner(node, rng, machines.owner_config)
         lent = Lent(view.offer.slots, view.offer.memory_bytes, tuple(view.offer.gpus))
         executor = machines.executor(node, lent, machines.executor_config)

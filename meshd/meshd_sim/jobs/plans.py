@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshd_protocol.records import Policy
+from meshd_protocol.records import Needs, Policy
 from meshd_sim.jobs.tasks import Kind, Task
 
 POLICIES: Final = [
@@ -18,6 +18,8 @@ POLICIES: Final = [
     Policy(pure=False),
     Policy(replicas=1, pure=False),
 ]
+# Every node has room for each of these, though for fewer of them at a time.
+_NEEDS: Final = [Needs(), Needs(), Needs(cpu_milli=500), Needs(memory_bytes=6 << 30)]
 # What a user who has a time limit takes: far above what a unit takes on the slowest node, but for those that hang.
 _TIMEOUT_MS: Final = 20_000
 _KINDS: Final = [Kind.RETURNS] * 12 + [Kind.RAISES]
@@ -47,6 +49,7 @@ class JobPlan:
     number: int
     uid: int
     policy: Policy
+    needs: Needs
     detached: bool
     opens_at: float
     submissions: list[Submission]
@@ -76,6 +79,7 @@ def draw_plan(number: int, rng: random.Random, *, within_s: float) -> JobPlan:
         number=number,
         uid=rng.randint(1, 2),
         policy=policy,
+        needs=_NEEDS[units % len(_NEEDS)],
         detached=rng.random() < 0.3,
         opens_at=rng.uniform(0.0, within_s / 2),
         submissions=submissions,

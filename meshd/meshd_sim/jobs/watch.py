@@ -29,7 +29,7 @@ class Watch(Witness, Protocol):
         """An owner's machine handled an event."""
         ...
 
-    def executor_began(self, node: NodeId, slots: int) -> None:
+    def executor_began(self, node: NodeId, slots: int, memory_bytes: int) -> None:
         """An executor starts with nothing."""
         ...
 

@@ -81,9 +81,9 @@ class JobWitness:
 
     # --- executors --------------------------------------------------------------------------------------------
 
-    def executor_began(self, node: NodeId, slots: int) -> None:
+    def executor_began(self, node: NodeId, slots: int, memory_bytes: int) -> None:
         """An executor starts with nothing."""
-        self.executors[node] = Obligations(slots)
+        self.executors[node] = Obligations(slots, memory_bytes)
 
     def executor_ended(self, node: NodeId) -> None:
         """Its process is gone."""

@@ -3,7 +3,7 @@
 import pytest
 
 from meshd_node.core.executor.effects import EndWorker, StartWorker
-from meshd_node.core.executor.events import Lent, OwnerUp, WorkerReady
+from meshd_node.core.executor.events import Lent, OwnerLost, OwnerUp, WorkerReady
 from meshd_node.core.submitter import Submitter
 from meshd_node.core.tenant import Harness, Tenant
 from meshd_protocol.messages.attempts import AttemptStatus as S
@@ -217,6 +217,23 @@ def test_room_that_is_kept_for_large_work_in_vain_goes_back_to_small_work(new_be
 
     assert len(bench.workers_of(of(ALICE))) == 4, "and let go after a second"
     assert not bench.workers_of(of(BOB, WIDE))
+
+
+def test_room_that_was_kept_for_work_that_is_recalled_wakes_nobody_for_ever(new_bench):
+    """Its end lay in the past and was wished for again at every tick."""
+    bench = up(new_bench, Lent(2, 2 * GIB))
+    bench.lease(0, 1)
+    bench.ready()
+    bench.wait(0.3)
+    bench.lease(50, owner=BOB, harness=Harness(cpu_milli=2_000))
+    idle = bench.workers_of(of(ALICE))[1]
+    bench.ran(idle, *list(bench.given[idle]))
+    assert idle not in bench.live, "room is kept"
+    bench.send(OwnerLost(BOB))
+
+    bench.wait(10)
+
+    assert bench.wake_at > bench.now
 
 
 def test_room_is_kept_for_longer_each_time_until_large_work_has_run(new_bench):

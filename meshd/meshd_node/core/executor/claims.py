@@ -46,8 +46,13 @@ class Claims:
 
     def kept_for(self, now: float) -> Tenant | None:
         """For whom room is kept now."""
+        self.expire(now)
+        return None if self._kept is None else self._kept.tenant
+
+    def expire(self, now: float) -> None:
+        """Let room go that is kept in vain."""
         if self._kept is None:
-            return None
+            return
         tenant = self._kept.tenant
         if not self._backlog.waiting(tenant):
             self._forget(tenant)
@@ -55,7 +60,6 @@ class Claims:
             self._rests_until[tenant] = now + self._next_hold_s[tenant]
             self._next_hold_s[tenant] *= 2
             self._kept = None
-        return None if self._kept is None else tenant
 
     def keep(self, tenant: Tenant, now: float) -> None:
         """Keep what is free, and what becomes free, for a tenant, unless it is kept for another or was in vain."""

@@ -300,6 +300,7 @@ class Executor:
                 self._end_all_workers(step)
             return
         self._dispatch.end_idle(step)
+        self._dispatch.claims.expire(step.now)
         step.effects.extend(self._ledger.windows.forget_idle(step.now))
         self._dispatch.feed_all(step)
 

@@ -10,11 +10,13 @@ from meshd_sim.jobs.rules.require import require
 class Obligations:
     """One executor in one process. `owed` has what was leased and neither answered nor recalled."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, memory_bytes: int) -> None:
         self.slots = slots
+        self.memory_bytes = memory_bytes
         self.owners: set[NodeId] = set()
         self.owed: set[tuple[NodeId, JobId, int, int]] = set()
         self.workers: dict[int, Tenant] = {}
+        self.bounds: dict[int, int] = {}  # of their memory
         self.tenants: dict[JobId, Tenant] = {}
 
     def note_event(self, event: events.Event) -> None:
@@ -42,8 +44,11 @@ class Obligations:
     def note_effect(self, effect: effects.Effect) -> None:
         """The executor asked for something."""
         match effect:
-            case effects.StartWorker(worker, tenant):
+            case effects.StartWorker(worker, tenant, _, memory_bytes):
                 self.workers[worker] = tenant
+                self.bounds[worker] = memory_bytes
+                used = sum(self.bounds[each] for each in self.workers)
+                require(used <= self.memory_bytes, 13, "workers may use more memory than there is")
                 taken = sum(each.harness.slots for each in self.workers.values())
                 require(taken <= self.slots, 13, "workers have more slots than there are")
             case effects.EndWorker(worker):

@@ -7,9 +7,9 @@ import click
 from meshd_node.cli.columns import lay_out
 from meshd_node.cli.daemon import ask
 from meshd_node.cli.output import Output
-from meshd_node.cli.peer_rows import GONE, WITH_SHORT_IDS, WITH_WHOLE_IDS, by_name, summary
+from meshd_node.cli.peer_rows import GONE, WITH_SHORT_IDS, WITH_WHOLE_IDS, by_name, name_of, summary
 from meshd_node.cli.peers_watch import watch
-from meshd_node.cli.text import rows_of
+from meshd_node.cli.text import printable, rows_of
 from meshd_protocol.messages.local import Question
 
 
@@ -34,12 +34,13 @@ def peers(output: Output, *, as_json: bool) -> int:
 
 
 def print_peers(output: Output, found: list[dict[str, Any]]) -> None:
-    """Print a line for each member, and how many there are."""
+    """Print a line for each member, what this node doubts of their word, and how many there are."""
     rows = by_name(found)
     listing = lay_out(WITH_WHOLE_IDS if output.width is None else WITH_SHORT_IDS, rows, output.width)
     lines = [output.styled("bold", listing.header)]
     for row, line in zip(rows, listing.lines, strict=True):
         lines.append(output.styled("dim", line) if row["state"] in GONE else line)
+    lines += [f"{name_of(row)}: {printable(row['doubt'])}" for row in rows if row["doubt"]]
     output.line("\n".join(lines))
     hidden = f"; no room for {', '.join(listing.hidden)}" if listing.hidden else ""
     output.note(summary(found) + hidden)

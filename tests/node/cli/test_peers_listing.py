@@ -24,8 +24,8 @@ def a_peer(name: str, state: str = "alive", age: float = 10_000.0, **others: obj
     return {
         "node": name.rjust(32, "a"), "name": name, "state": state, "operator": "lab", "addresses": ["10.0.0.1:7423"],
         "roles": ["submitter", "worker"], "cpus": 8.0, "memory_bytes": 1 << 34, "gpus": [], "slots": 8,
-        "load": None, "queued": None, "granted": None, "rtt_ms": None, "since": NOW - age, "version": "0.1",
-        "record": [3, 14], "self": False, **others,
+        "load": None, "queued": None, "granted": None, "doubt": "", "rtt_ms": None, "since": NOW - age,
+        "version": "0.1", "record": [3, 14], "self": False, **others,
     }  # fmt: skip
 
 
@@ -79,6 +79,16 @@ def test_pipe_gets_every_column_and_whole_ids() -> None:
     assert "3.14" in line
     assert "\x1b" not in out.getvalue()
     assert err.getvalue() == "1 node: 1 alive\n"
+
+
+def test_what_is_doubted_of_a_member_is_said_below_the_table_and_moves_no_cursor() -> None:
+    out, err = io.StringIO(), io.StringIO()
+
+    print_peers(Output(out, err), [a_peer("n1"), a_peer("n2", doubt="it showed no \x1b[2J GPU")])
+
+    *_, last = out.getvalue().splitlines()
+    assert last.startswith("n2: it showed no ")
+    assert "\x1b" not in last
 
 
 def test_terminal_shows_the_dead_dimmed(monkeypatch) -> None:

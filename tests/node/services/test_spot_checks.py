@@ -88,7 +88,16 @@ async def test_a_node_that_shows_no_gpu_gets_no_work_that_needs_one_until_it_doe
     assert any("saw none" in line for line in daemon.jobs.owner.why(job.job, 0, 0.0))
 
 
-@pytest.mark.parametrize("value", [b"\xff\xff", values.encode("a text"), values.encode([("x", -1, 2)])])
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff\xff",
+        values.encode("a text"),
+        values.encode([("x", -1)]),
+        values.encode([("x" * 37, 1)]),
+        values.encode([("x", 1)] * 65),
+    ],
+)
 async def test_what_is_no_answer_is_no_verdict(daemon, service, value: bytes):
     want_gpus(daemon)
     service.look()

@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from meshd_protocol.ids import NodeId
-from meshd_protocol.limits import MIB
+from meshd_protocol.limits import GPUS_MAX, MIB
 from meshd_protocol.records import Gpu, Offer
 
 # A look costs a worker on a GPU some seconds: each node pays that some times a day, however many owners' work it has.
@@ -17,7 +19,9 @@ _KEPT_BY_DRIVER: Final = 0.1
 # The digits of a UUID without what is put before them.
 _UUID_CHARS: Final = 36
 
-Seen = list[tuple[str, int]]
+# What a worker may claim: it is somebody else's word, and shown to people.
+SeenUuid = Annotated[str, Meta(max_length=_UUID_CHARS)]
+Seen = Annotated[list[tuple[SeenUuid, Annotated[int, Meta(ge=0)]]], Meta(max_length=GPUS_MAX)]
 
 
 class SpotChecks:

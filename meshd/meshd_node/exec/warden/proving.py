@@ -34,7 +34,8 @@ class Prover:
             code = 1
             try:
                 offspring.die_with_parent()
-                os.nice(_NICE)
+                with suppress(PermissionError):  # its unit may keep it from changing priorities at all
+                    os.nice(_NICE)
                 os.close(self._pipe)
                 in_child()
                 os.write(writing, msgspec.msgpack.encode(_best(candidates, cgroups)))

@@ -26,6 +26,8 @@ from meshd_node.log import log
 WARDEN_SOCKET: Final = "warden"
 _PYTHON_WORKER: Final = "meshd_node.exec.worker"
 _PEERCRED: Final = struct.Struct("3i")
+# What the kernel calls users that are not in a namespace, unless somebody changed its settings.
+_UNMAPPED: Final = 65_534
 # Whoever made systemd start this process has connected already.
 _CONNECTED_S: Final = 5.0
 _END_S: Final = 1.0
@@ -52,7 +54,12 @@ def main() -> int:
 
 
 def accept(listener: socket.socket, uid: int) -> socket.socket | None:
-    """The first to connect that is this user; None if nobody is. Others are hung up on, whatever let them connect."""
+    """The first to connect that is this user; None if nobody is. Others are hung up on, whatever let them connect.
+
+    In a namespace of users (`PrivateUsers=`) all that are not in it look the same. There the mode of the socket's file
+    tells the daemon's user from others, and what is refused here is root, and cages: they have this process's user.
+    """
+    wanted = _as_seen_here(uid)
     listener.settimeout(_CONNECTED_S)
     while True:
         try:
@@ -60,10 +67,10 @@ def accept(listener: socket.socket, uid: int) -> socket.socket | None:
         except TimeoutError:
             return None
         peer = _PEERCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
-        if peer[1] == uid:
+        if peer[1] == wanted:
             sock.setblocking(True)
             return sock
-        log.warning("warden_refused", uid=peer[1], wanted=uid)
+        log.warning("warden_refused", uid=peer[1], wanted=wanted)
         sock.close()
 
 
@@ -74,6 +81,15 @@ def _daemon_of(user: str) -> Wire[Order] | None:
     with listener:
         sock = accept(listener, _uid_of(user))
     return None if sock is None else Wire(sock, ORDERS)
+
+
+def _as_seen_here(uid: int, described: Path = Path("/proc/self/uid_map")) -> int:
+    """The number that the kernel names a user of the host by, to this process."""
+    for line in described.read_text(encoding="ascii").splitlines():
+        inside, outside, count = map(int, line.split())
+        if outside <= uid < outside + count:
+            return uid - outside + inside
+    return _UNMAPPED
 
 
 def _uid_of(user: str) -> int:

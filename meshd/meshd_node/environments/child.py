@@ -17,7 +17,9 @@ def main() -> None:
     if os.getppid() != int(daemon):
         return
     os.umask(0o022)
-    os.nice(19)
+    # The daemon's unit of systemd keeps it and its children from changing priorities at all.
+    with suppress(PermissionError):
+        os.nice(19)
     with suppress(psutil.Error, OSError):  # some kernels have no such class
         psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_bytes), int(file_bytes)))

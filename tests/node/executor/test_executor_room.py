@@ -77,6 +77,7 @@ def test_a_charter_may_leave_work_that_asks_for_no_memory_unbounded(new_bench):
     [
         (Harness(cpu_milli=4_001), "needs 4.001 cpus, this node lends 4"),
         (Harness(memory_bytes=5 * GIB), "needs 5120 MiB of memory, this node lends 4096"),
+        (Harness(scratch_bytes=2 * GIB), "needs 2048 MiB of scratch space, this node lends 1024"),
         (Harness(gpus=4), "needs 4 GPUs, it has 3"),
         (Harness(gpus=1, gpu_memory_bytes=150 * GIB), "needs 1 GPU with 153600 MiB each, it has 16384, 143360, 20480"),
         (Harness(gpus=3), "needs 3 whole GPUs, it has 16384, 143360, 20480 (a slice)"),

@@ -1,6 +1,6 @@
 """What can happen to an executor."""
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
@@ -30,11 +30,16 @@ class LeaseArrived(Struct, frozen=True):
     units: list[LeasedWork]
 
 
+# Scratch space lies in memory where a cage has a file system of its own, so it is not for the asking.
+SCRATCH_BYTES: Final = 1 << 30
+
+
 class Lent(Struct, frozen=True):
     """What this node lends from now on: to start with, and whenever it changes.
 
     So many workers may have the same GPU at a time. A worker whose work asks for no memory has an even share; with
-    `bound_unasked` it is held to that. What does not fit any more is handed back, workers end when they are idle.
+    `bound_unasked` it is held to that. No cage has more scratch space than `scratch_bytes`. What does not fit any more
+    is handed back, workers end when they are idle.
     """
 
     slots: int
@@ -42,6 +47,7 @@ class Lent(Struct, frozen=True):
     gpus: tuple[Gpu, ...] = ()
     gpu_workers: int = 1
     bound_unasked: bool = True
+    scratch_bytes: int = SCRATCH_BYTES
 
 
 class OwnerUp(Struct, frozen=True):

@@ -138,6 +138,8 @@ def refusal(lent: Lent, harness: Harness) -> str:
         return f"needs {harness.cpu_milli / 1_000:g} cpus, this node lends {lent.slots}"
     if harness.memory_bytes > lent.memory_bytes:
         return f"needs {harness.memory_bytes // MIB} MiB of memory, this node lends {lent.memory_bytes // MIB}"
+    if harness.scratch_bytes > lent.scratch_bytes:
+        return f"needs {harness.scratch_bytes // MIB} MiB of scratch space, this node lends {lent.scratch_bytes // MIB}"
     lacking = gpu_choice.lacking(lent.gpus, harness.gpus, harness.gpu_memory_bytes) if harness.gpus else ""
     return f"{lacking}, as this node lends them" if lacking else ""
 

@@ -15,6 +15,7 @@ from meshd_node.core.directory.config import DirectoryConfig
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.owner.config import OwnerConfig
+from meshd_node.environments.config import EnvironmentsConfig
 from meshd_node.errors import ConfigError
 from meshd_node.net.addresses import join_address, split_address
 from meshd_node.net.config import NetConfig
@@ -107,6 +108,7 @@ class NodeConfig:
     listen: ListenConfig = field(default_factory=ListenConfig)
     lend: LendConfig = field(default_factory=LendConfig)
     cage: CageConfig = field(default_factory=CageConfig)
+    environments: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     net: NetConfig = field(default_factory=NetConfig)
     membership: MembershipConfig = field(default_factory=MembershipConfig)

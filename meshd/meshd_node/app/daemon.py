@@ -25,6 +25,8 @@ from meshd_node.core.membership.seeds import Seeds
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.reach import Reach
 from meshd_node.core.owner.spot_checks import SpotChecks
+from meshd_node.environments.build import Builder
+from meshd_node.environments.store import Store
 from meshd_node.exec.pool import WorkerPool
 from meshd_node.identity.acquaintances import Acquaintances
 from meshd_node.identity.admission import Admission
@@ -39,6 +41,7 @@ from meshd_node.services.directory.open_jobs import OpenJobs
 from meshd_node.services.directory.service import DirectoryService, DirectorySetup
 from meshd_node.services.draining import Draining
 from meshd_node.services.execution.admittance import Admittance
+from meshd_node.services.execution.environments import Environments
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.executors import Executors
 from meshd_node.services.gpu_checks import GpuChecks, asking
@@ -132,10 +135,15 @@ class Daemon:
         owner = Owner(me.node, seams.rng, config.owner)
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
         self._open_jobs = OpenJobs(owner.jobs, self._directory)
+        self._environments = Environments(
+            Store(folder.path / (config.environments.folder or "environments"), Builder(config.environments)),
+            self._execution,
+        )
         self._workers = WorkerPool(
             self._execution,
             self._execution.functions.get,
             worker_module=worker_module,
+            site_of=self._environments.site,
             maker="plain" if config.cage.off else "",
             # Work without a cage is the operator's own choice, and the service that makes cages does not offer it.
             warden=None if config.cage.off else config.warden,
@@ -143,7 +151,7 @@ class Daemon:
             on_proved=self._tell_of_cage,
         )
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
-        self._execution.connect(self._workers, self._jobs, self._draining.idle)
+        self._execution.connect(self._workers, self._jobs, self._draining.idle, self._environments)
         self._spot_checks = SpotCheckService(self._jobs, SpotChecks(seams.rng), os.getuid(), seams, outflow)
         self._nvml = load_nvml(Path("/"))
         self._gpu_checks = GpuChecks(
@@ -203,6 +211,7 @@ class Daemon:
             seams,
             isolation=lambda: self._workers.isolation,
             draining=lambda: self._draining.on,
+            environments=self._environments.rows,
         )
         commands = Commands(me.node, self._membership, self._revocations, self._draining)
         self._local = LocalServer(config.socket, self._jobs, answers, commands, outflow, listener=local)
@@ -216,6 +225,7 @@ class Daemon:
             # The local socket first: it tells a second daemon in this folder from a port that somebody else has.
             await nursery.start(self._local.run)
             self._net.listen(self._config.listen.address)
+            await nursery.start(self._environments.run)
             for part in (self._workers, self._jobs.timer, self._execution.timer, self._executors.timer):
                 await nursery.start(part.run)
             nursery.start_soon(self._remember)

@@ -32,5 +32,8 @@ def status(output: Output, *, as_json: bool) -> int:
     if found["voters"] == "nodes":
         output.line("trust     one operator only: replicas are compared between nodes, not between operators")
     output.line(f"work      {found['isolation']}")
+    for each in found["environments"]:
+        packages = counted(each["packages"], "package")
+        output.line(f"packages  {each['digest'][:12]}, {packages}: {each['state']} ({each['seconds']:g} s)")
     output.line(f"version   {found['version']}, certificate valid for {counted(days, 'day')}")
     return 0

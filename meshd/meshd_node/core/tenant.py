@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from meshd_node.core.submitter import Submitter
+from meshd_protocol.ids import Digest
 from meshd_protocol.records import Needs, Runtime
 
 
@@ -33,6 +34,11 @@ class Tenant(NamedTuple):
 def slots_for(cpu_milli: int) -> int:
     """How many slots so much CPU takes."""
     return -(-cpu_milli // 1_000)
+
+
+def environment_of(needs: Needs) -> tuple[Digest, ...]:
+    """The digest of the lock that work asks for, if it asks for one: it is shipped with the functions."""
+    return (Digest(needs.environment),) if needs.environment else ()
 
 
 def tenant_of(submitter: Submitter, needs: Needs) -> Tenant:

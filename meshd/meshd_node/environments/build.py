@@ -47,9 +47,7 @@ class Builder:
         work.mkdir(parents=True)
         requirements = work / "requirements.txt"
         requirements.write_bytes(lock.encode())
-        command = install_command(
-            self.find(), requirements, folder / contents.SITE, work / "cache", self.config
-        )
+        command = install_command(self.find(), requirements, folder / contents.SITE, work / "cache", self.config)
         code = await self._run(command, folder, work / "said", tell)
         if code != 0:
             raise EnvironmentRefused(_reason(work / "said", code))

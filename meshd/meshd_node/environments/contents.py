@@ -36,7 +36,7 @@ def seal(folder: Path) -> Contents:
         opened.chmod(0o755)
     for path, status in _walk(site):
         if stat.S_ISDIR(status.st_mode):
-            os.chmod(path, 0o755)
+            os.chmod(path, 0o755)  # noqa: S103  # whose cage reads it may be any user
         elif stat.S_ISREG(status.st_mode) and len(files) < FILES_MAX:
             os.chmod(path, 0o755 if status.st_mode & 0o111 else 0o644)
             files[os.path.relpath(path, site)] = _digest_of(path)

@@ -1,7 +1,7 @@
 """The environments of a folder: each is built once, by whichever daemon of the machine comes first, and kept a while.
 
 `NAME/site` is what workers import from, `NAME/contents.json` what it has to be, `NAME.lock` who builds or uses it, and
-`NAME.new` a build that is under way or was cut off. NAME is the digest of the lock, and the interpreter it was built for.
+`NAME.new` a build that is under way or was cut off. NAME is the digest of the lock and what it was built for.
 """
 
 import shutil
@@ -74,7 +74,7 @@ class Store:
 
     async def _use(self, place: Path, tell: Tell) -> Held | None:
         """Use what is there, if it is and is whole."""
-        if not place.exists():
+        if not _is_there(place):
             return None
         guard = Guard.take(_lock_of(place), alone=False)
         if guard is None:
@@ -87,7 +87,7 @@ class Store:
         if guard is None:
             return None
         try:
-            if not place.exists() or await trio.to_thread.run_sync(contents.damage, place):
+            if not _is_there(place) or await trio.to_thread.run_sync(_is_damaged, place):
                 await self._build(place, lock, tell)
             if guard.share():
                 guard.touch()
@@ -147,6 +147,14 @@ class Store:
                 f"this node keeps {len(kept)} environments of {sum(kept.values()) >> 20} MiB, all in use, and has no "
                 "room for another (environments.number_max, total_mib): try again later"
             )
+
+
+def _is_there(place: Path) -> bool:
+    return place.exists()
+
+
+def _is_damaged(place: Path) -> bool:
+    return bool(contents.damage(place))
 
 
 def _lock_of(place: Path) -> Path:

@@ -32,8 +32,8 @@ def find_uv() -> Path:
 def install_command(uv: Path, requirements: Path, site: Path, cache: Path, config: EnvironmentsConfig) -> list[str]:
     """Install what a file pins, and nothing else, into a folder: wheels with the hashes that it has.
 
-    Nothing that is installed runs: neither build scripts, for there are only wheels, nor what a wheel says should run at
-    the interpreter's start, for this folder is none of its own. Bytecode is compiled now, since cages can not write it.
+    Nothing that is installed runs: neither build scripts, for there are only wheels, nor what a wheel says should run
+    when the interpreter starts, for this folder is none of its own. Cages can not write bytecode: it is compiled now.
     """
     return [
         str(uv), "pip", "install",

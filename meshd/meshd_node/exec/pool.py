@@ -104,8 +104,11 @@ class WorkerPool:
         warden: Path | None = None,
         blank: int = 1,
         on_proved: Callable[[], None] = lambda: None,
+        site_of: Callable[[bytes], str] = lambda environment: "",
     ) -> None:
         """`blank` cages wait for tenants to come. `on_proved` is called when `level` and `layers` are known.
+
+        `site_of` names the folder that work of an environment imports from; it is there as long as workers use it.
 
         `maker` names a way to make cages, which is used though nothing is proved of it; empty is the best there is.
         `warden` is where a service makes them in ways, with workers and in places of its own; None starts a child.
@@ -117,6 +120,7 @@ class WorkerPool:
         self._service = warden
         self._blank = blank
         self._on_proved = on_proved
+        self._site_of = site_of
         self._proved: Proved | None = None
         self._workers: dict[int, _Worker] = {}
         self._warden: Wire[News] | None = None
@@ -149,7 +153,8 @@ class WorkerPool:
         assert self._nursery is not None, "workers are started while the pool runs"
         log.debug("worker_starts", worker=number, uid=tenant.submitter.uid)
         try:
-            self._make(_start(number, tenant, gpus, memory_bytes), self._nursery)
+            site = self._site_of(tenant.harness.environment)
+            self._make(_start(number, tenant, site, gpus, memory_bytes), self._nursery)
         except OSError as error:  # out of descriptors
             self._nursery.start_soon(self._not_made, number, str(error))
 
@@ -372,11 +377,11 @@ def described(proved: Proved | None) -> str:
     return f"caged ({proved.level.name.lower()}, by {proved.maker})"
 
 
-def _start(number: int, tenant: Tenant, gpus: tuple[str, ...], memory_bytes: int) -> Start:
+def _start(number: int, tenant: Tenant, site: str, gpus: tuple[str, ...], memory_bytes: int) -> Start:
     """What to ask the warden for. Its cages go by submitter, and by what is fixed when a cage is made."""
     harness = tenant.harness
     bounds = Bounds(memory_bytes, harness.scratch_bytes, harness.cpu_milli)
-    return Start(number, _name_of(tenant.submitter), harness.runtime, "", bounds, list(gpus))
+    return Start(number, _name_of(tenant.submitter), harness.runtime, site, bounds, list(gpus))
 
 
 def _name_of(submitter: Submitter) -> bytes:

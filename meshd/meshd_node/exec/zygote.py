@@ -25,6 +25,8 @@ _LATE: Final = {
     Runtime.COMMAND: "meshd_node.exec.runtimes.command",
     Runtime.WASM: "meshd_node.exec.runtimes.wasm",
 }
+# What a unit and its worker must have in common.
+_OURS: Final = frozenset({"meshd_node", "meshd_protocol"})
 # Killed processes are gone in ms; one that the kernel holds is left to it.
 _END_S: Final = 1.0
 _RM: Final = "/bin/rm"
@@ -172,12 +174,26 @@ def main() -> None:
         signal.signal(asked_to_end, signal.SIG_IGN)
     offspring.adopt_orphans()
     offspring.hide(True)
-    if environment:
-        sys.path.insert(0, environment)
     zygote = Zygote(Wire(socket.socket(fileno=int(descriptor)), CAGE_ORDERS), os.environ["TMPDIR"], python_worker)
+    if environment:
+        _prefer(environment)
     gc.collect()
     gc.freeze()  # workers share these pages for as long as nobody touches them
     zygote.run()
+
+
+def _prefer(environment: str) -> None:
+    """Let units import from this folder rather than from the node's own packages. Nothing of it is imported here.
+
+    What this process has loaded of a package that is there, too, stays its own: a unit that asks gets the other one.
+    """
+    sys.dont_write_bytecode = True
+    # Behind the standard library, where the packages of any interpreter are.
+    places = [index for index, place in enumerate(sys.path) if place.endswith(("/site-packages", "/dist-packages"))]
+    sys.path.insert(min(places, default=len(sys.path)), environment)
+    provided = {name.partition(".")[0] for name in os.listdir(environment)} - sys.stdlib_module_names - _OURS
+    for name in [name for name in sys.modules if name.partition(".")[0] in provided]:
+        del sys.modules[name]
 
 
 def _main_of(module: str) -> WorkerMain:

@@ -181,9 +181,13 @@ async def test_a_package_with_a_link_out_of_its_folder_is_refused(new_store, fak
         await acquired(new_store(), lock)
 
 
-async def test_what_the_installer_says_is_the_reason_and_what_would_do_stands_behind_it(new_store, fake_uv, lock) -> None:
+async def test_what_the_installer_says_is_the_reason_and_what_would_do_stands_behind_it(
+    new_store, fake_uv, lock
+) -> None:
     fake_uv.does("print('error: no wheels\\x1b[31m for\\nthis platform', file=sys.stderr)\nsys.exit(1)\n")
-    with pytest.raises(EnvironmentRefused, match=r"for Python 3\.\d+ on linux.*error: no wheels .31m for this platform"):
+    with pytest.raises(
+        EnvironmentRefused, match=r"for Python 3\.\d+ on linux.*error: no wheels .31m for this platform"
+    ):
         await acquired(new_store(), lock)
 
 
@@ -193,7 +197,9 @@ async def test_a_lock_for_other_platforms_only_is_refused_in_words(new_store, fa
         await acquired(new_store(), lock)
 
 
-async def test_what_was_used_longest_ago_is_removed_but_never_what_is_in_use(new_store, fake_uv, lock, tmp_path) -> None:
+async def test_what_was_used_longest_ago_is_removed_but_never_what_is_in_use(
+    new_store, fake_uv, lock, tmp_path
+) -> None:
     store = new_store(number_max=2)
     first, second, third = (bytes([number]) * 32 for number in range(3))
     in_use = await acquired(store, lock, first)

@@ -16,7 +16,7 @@ from meshd_node.core.owner.shelves import Shelf, Shelves
 from meshd_node.core.owner.timers import Timers
 from meshd_node.core.owner.turn import Turn
 from meshd_node.core.owner.unit import Grant, Unit
-from meshd_protocol.limits import BATCH_BYTES, BATCH_UNITS_MAX
+from meshd_protocol.limits import BATCH_BYTES, BATCH_UNITS_MAX, ENVIRONMENT_BUILD_S
 
 # A node that holds so many units for each slot gets no small batch on top: what waits grows into a larger one until the
 # node answers. Only windows of short units are that wide, so that it answers within milliseconds; and a batch costs
@@ -159,12 +159,15 @@ class Dispatch:
         """How long a node may be silent about a unit while its session is up; then the attempt is lost.
 
         A lease is renewed at its end, since a session that is up answers pings: the node lives. With a time limit, the
-        node should have ended the unit itself: twice what its whole queue may take is a wide margin. Without one, an
-        own node may run a unit for ever, and so may whoever runs one that must not run twice.
+        node should have ended the unit itself: twice what its whole queue may take is a wide margin; it may
+        have to build the environment before. Without one, an own node may run a unit for ever, and so may whoever runs
+        one that must not run twice.
         """
         limit = job.policy.timeout_ms / 1_000
         if limit:
-            return 2 * limit * ((executor.held_units + units) / job.pace.slots(executor) + 1) + self._config.lease_min_s
+            build = ENVIRONMENT_BUILD_S if job.terms.needs.environment else 0
+            queue = (executor.held_units + units) / job.pace.slots(executor) + 1
+            return 2 * limit * queue + self._config.lease_min_s + build
         if executor.trusted or not job.plan.pure:
             return math.inf
         return self._config.stranger_patience_s

@@ -64,6 +64,10 @@ class FunctionStore:
         """A function that some running job has."""
         return self._data[digest]
 
+    def find(self, digest: Digest) -> bytes | None:
+        """The same, or None if no running job has it."""
+        return self._data.get(digest)
+
     def forget(self, job: JobId) -> int:
         """The job ended, or its owner is gone; return what it was charged for."""
         shipped = self._jobs.pop(job, None)

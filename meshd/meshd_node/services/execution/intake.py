@@ -12,6 +12,7 @@ from typing import Final
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.executor.events import LeasedWork
 from meshd_node.core.submitter import Submitter
+from meshd_node.core.tenant import environment_of
 from meshd_node.core.tranche_window import TrancheWindow
 from meshd_node.services.execution.functions import (
     FUNCTION_BYTES_OF_SUBMITTER_MAX,
@@ -127,7 +128,8 @@ class Intake:
         tranche = self._tranches.get(lease.job, lease.tranche)
         if job is None or tranche is None:
             return HandBack()
-        if not all(self._functions.has(lease.job, digest) for digest in lease.functions):
+        environment = environment_of(job.manifest.needs)
+        if not all(self._functions.has(lease.job, digest) for digest in [*lease.functions, *environment]):
             self._parking.park(lease)
             return Parked()
         return Accepted(job.manifest, _covered(lease, tranche))

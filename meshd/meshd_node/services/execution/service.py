@@ -18,6 +18,7 @@ from meshd_node.exec.pool import WorkerPool
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
 from meshd_node.services.execution.admittance import Admittance
+from meshd_node.services.execution.environments import Environments
 from meshd_node.services.execution.functions import FunctionStore
 from meshd_node.services.execution.intake import Accepted, HandBack, Intake, Parked, Refused
 from meshd_node.services.one_at_a_time import OneAtATime
@@ -78,9 +79,10 @@ class ExecutionService:
         self.on_gpu_trouble: Callable[[], None] = lambda: None
         self.timer = Timer(lambda: self._handle(events.Tick()), outflow.flush)
 
-    def connect(self, pool: WorkerPool, jobs: OwnJobs, drained: "Drained") -> None:
+    def connect(self, pool: WorkerPool, jobs: OwnJobs, drained: "Drained", environments: Environments) -> None:
         """Hand in the parts that need this service themselves; then units of this node's own jobs are welcome."""
         self._pool = pool
+        self._environments = environments
         self._jobs = jobs
         self._drained = drained
         self._handle(events.OwnerUp(self._me.node))
@@ -188,6 +190,28 @@ class ExecutionService:
         self._handle(events.WorkerEnded(worker, running, reason))
         self._outflow.flush()
 
+    # --- environments -----------------------------------------------------------------------------------------
+
+    def environment_ready(self, environment: bytes) -> None:
+        """Work that waited for it may start."""
+        self._handle(events.EnvironmentReady(environment))
+        self._outflow.flush()
+
+    def environment_failed(self, environment: bytes, reason: str) -> None:
+        """Work that waited for it can not be done here."""
+        self._handle(events.EnvironmentFailed(environment, reason))
+        self._outflow.flush()
+
+    def environment_gone(self, environment: bytes) -> None:
+        """It may be removed: it is asked for again when it is needed."""
+        self._handle(events.EnvironmentGone(environment))
+
+    def uses(self, environment: bytes) -> bool:
+        """Whether work that is here needs it."""
+        return self.executor.uses(environment)
+
+    # --- what this node lends ---------------------------------------------------------------------------------
+
     def lend(self, lent: events.Lent) -> None:
         """Lend this from now on; what does not fit any more is handed back."""
         self._handle(lent)
@@ -239,6 +263,8 @@ class ExecutionService:
                     self._grant(owner, Credit(units, payload_bytes))
                 case effects.Wake(at):
                     self.timer.set(at)
+                case effects.PrepareEnvironment(environment, submitter):
+                    self._prepare(environment, submitter)
                 case effects.StartWorker(worker, tenant, gpus, memory_bytes):
                     self._pool.start(worker, tenant, gpus, memory_bytes)
                 case effects.EndWorker(worker, reason):
@@ -247,6 +273,13 @@ class ExecutionService:
                     self._drained()
                 case _:
                     assert_never(effect)
+
+    def _prepare(self, environment: bytes, submitter: Submitter) -> None:
+        lock = self.functions.find(Digest(environment))
+        if lock is None:
+            self._handle(events.EnvironmentFailed(environment, "its job has ended"))
+        else:
+            self._environments.prepare(environment, submitter, lock)
 
     def _report_results(self, report: effects.ReportResults) -> None:
         if report.owner == self._me.node:

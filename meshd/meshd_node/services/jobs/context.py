@@ -99,6 +99,7 @@ class JobContext:
     job: JobId
     manifest: Signed
     tenant: Tenant
+    environment: tuple[Digest, ...]
     detached: bool
     timeout_ms: int
     listener: Listener | None
@@ -107,6 +108,11 @@ class JobContext:
     units: int = 0
     retained_bytes: int = 0
     finished: tuple[str, str] | None = None
+
+    @property
+    def lacks_environment(self) -> bool:
+        """Whether its units need a lock that its program has not sent."""
+        return any(digest not in self.functions for digest in self.environment)
 
     @property
     def submitter(self) -> Submitter:

@@ -71,7 +71,7 @@ class LeaseSender:
         if sent is None:
             sent = log_of_node.open(context.job)
             link.send(JobOpen(context.manifest))
-        for digest in functions:
+        for digest in (*context.environment, *functions):
             if digest not in sent.functions:
                 sent.functions.add(digest)
                 _send_function(link, context, sent, context.functions[digest])

@@ -10,7 +10,7 @@ from typing import Final, Protocol, assert_never
 from meshd_node.core.owner import effects, events
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.submitter import Submitter
-from meshd_node.core.tenant import Tenant, tenant_of
+from meshd_node.core.tenant import Tenant, environment_of, tenant_of
 from meshd_node.log import log
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
@@ -125,6 +125,7 @@ class JobService:
             job=job_id(body),
             manifest=self._seams.signer.sign(Domain.MANIFEST, body),
             tenant=tenant_of(submitter, request.needs),
+            environment=environment_of(request.needs),
             detached=request.detached,
             timeout_ms=request.policy.timeout_ms,
             listener=listener,

@@ -11,6 +11,7 @@ from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.core.owner.machine import Owner
 from meshd_node.core.owner.summaries import ExecutorSummary, JobSummary
 from meshd_node.seams import Seams
+from meshd_node.services.execution.environments import EnvironmentRow
 from meshd_node.services.jobs.context import JobContext
 from meshd_node.services.jobs.reports import Report, Reports, Said
 from meshd_node.services.links import Links
@@ -54,6 +55,7 @@ class Answers:
         *,
         isolation: Callable[[], str],
         draining: Callable[[], bool],
+        environments: Callable[[], list[EnvironmentRow]],
     ) -> None:
         self._me = me
         self._mesh_name = mesh_name
@@ -67,6 +69,7 @@ class Answers:
         self._seams = seams
         self._isolation = isolation
         self._draining = draining
+        self._environments = environments
 
     def welcome(self) -> Welcome:
         """The answer to a program's hello."""
@@ -148,6 +151,7 @@ class Answers:
             "roles": sorted(self._me.roles),
             "voters": "nodes" if len(operators) == 1 else "operators",
             "isolation": self._isolation(),
+            "environments": list(map(_environment, self._environments())),
             "cage": None if own is None else _cage(own.offer),
             # Once it is renewed, it is first published.
             "certificate_expires": (self._me if own is None else own.certified).not_after,
@@ -225,6 +229,15 @@ def _cage(offer: Offer | None) -> Json | None:
     return {
         "level": offer.cage.name.lower().replace("_", "-"),
         "layers": [{"name": layer.name, "active": layer.active} for layer in offer.layers],
+    }
+
+
+def _environment(row: EnvironmentRow) -> Json:
+    return {
+        "digest": row.digest.hex(),
+        "packages": row.packages,
+        "state": row.state,
+        "seconds": round(row.seconds, 1),
     }
 
 

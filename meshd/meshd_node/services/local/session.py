@@ -250,6 +250,8 @@ class Session:
             raise UnexpectedMessage("units for a job that this program has closed")
         if held.context.units + len(message.units) > JOB_UNITS_MAX:
             raise UnexpectedMessage(f"more than {JOB_UNITS_MAX} units in one job")
+        if held.context.lacks_environment:
+            raise UnexpectedMessage("units that need an environment, before the lock that it is made from")
         known = held.functions
         try:
             functions = [known[unit.function] for unit in message.units]

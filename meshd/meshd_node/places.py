@@ -39,6 +39,12 @@ def warden_path(environ: Mapping[str, str]) -> Path | None:
     return _checked(Path(given).absolute(), "MESHD_WARDEN") if given else None
 
 
+def credentials_folder(environ: Mapping[str, str]) -> Path | None:
+    """$CREDENTIALS_DIRECTORY: what systemd hands over to this service alone (systemd.exec(5), Credentials)."""
+    given = environ.get("CREDENTIALS_DIRECTORY", "")
+    return Path(given) if given.startswith("/") else None
+
+
 def _checked(path: Path, variable: str) -> Path:
     size = len(os.fsencode(path))
     if size > SOCKET_PATH_BYTES_MAX:

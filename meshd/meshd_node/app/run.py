@@ -14,7 +14,7 @@ from meshd_node.app.daemon import WORKER_MODULE, Daemon, Started
 from meshd_node.config import load
 from meshd_node.errors import MeshdError
 from meshd_node.identity.folder import NodeFolder
-from meshd_node.places import node_folder
+from meshd_node.places import credentials_folder, node_folder
 from meshd_node.services.notify import Notifier
 
 # The name of the local socket where systemd listens on it (`FileDescriptorName=` of meshd.socket).
@@ -39,7 +39,7 @@ def run_node(
     listener = inherited(environ, LOCAL_SOCKET, socket.SOCK_STREAM)
 
     def build() -> Daemon:
-        return Daemon(NodeFolder(folder), config, worker_module=worker_module, local=listener)
+        return Daemon(NodeFolder(folder, credentials_folder(environ)), config, worker_module=worker_module, local=listener)
 
     def started(facts: Started) -> None:
         notifier.ready(f"node {facts.node_name} of mesh {facts.mesh_name}")

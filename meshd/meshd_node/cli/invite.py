@@ -56,7 +56,7 @@ def command(roles: frozenset[Role], operator: str | None, ttl: float, uses: int,
     """Print a token, and nothing else, on standard output. Whoever has it can join: hand it over like a password."""
     folder = node_folder(os.environ, os.getuid())
     node = NodeFolder(folder)
-    node.identity()
+    node.standing()
     invitation = Invitation(seeds=seeds_of(folder), roles=roles, operator=operator, ttl_s=ttl, uses=uses)
     return invite(Output(), node, invitation, root_key)
 

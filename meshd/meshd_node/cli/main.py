@@ -25,6 +25,8 @@ _VERBS: Final = {
     "lookup": "Find a node, a job or a blob, wherever in the mesh it is.",
     "netcheck": "Say what of this node others can reach, how clocks differ, and what to mend.",
     "doctor": "Say what keeps work apart from this machine, what is missing, and how to get it.",
+    "install": "Have systemd run this machine's node.",
+    "uninstall": "Take this machine's node out of systemd's hands.",
     "drain": "Have this node finish what runs and take nothing new.",
     "revoke": "Take a node's place in the mesh away, for good.",
     "run": "Run a command on the mesh, or one for each of many files.",

@@ -24,6 +24,7 @@ from meshd_protocol.limits import OPERATOR_CHARS_MAX, SEEDS_MAX
 from meshd_protocol.names import NodeName
 from meshd_protocol.records import U32_MAX, Address
 
+_NODE_KEY: Final = "node.key"
 _HEX_KEY: Final = f"^[0-9a-f]{{{2 * KEY_BYTES}}}$"
 _Label = Annotated[str, Meta(min_length=1, max_length=OPERATOR_CHARS_MAX)]
 
@@ -35,6 +36,20 @@ class Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root_key: Annotated[str, Meta(pattern=_HEX_KEY)]
     node_name: _Label
     seeds: Annotated[list[Address], Meta(max_length=SEEDS_MAX)] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Of which mesh a node is, and as whom: what its folder tells to whoever does not have its key."""
+
+    facts: Facts
+    name: NodeName
+    root_key: bytes
+
+    @property
+    def mesh(self) -> MeshId:
+        """The mesh that the node belongs to."""
+        return mesh_id(self.root_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +69,10 @@ class Identity:
 class NodeFolder:
     """One node's files."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, credentials: Path | None = None) -> None:
+        """In `credentials` lies the node's key if systemd keeps it (`meshd install`), for the daemon alone."""
         self.path = path
+        self._credentials = credentials
 
     @property
     def root_key_file(self) -> Path:
@@ -90,16 +107,22 @@ class NodeFolder:
             )
 
     def identity(self) -> Identity:
-        """Who the node is; raise `FolderMissing` where none is, `FolderDamaged` where its files do not fit."""
+        """Who the node is, and its key; raise `FolderMissing` where none is, `FolderDamaged` where files do not fit."""
+        standing = self.standing()
+        key, chain = self._node_key(), self._require_chain("chain.pem")
+        if standing.name.node != node_id(key.public_key().public_bytes_raw(), standing.name.nonce):
+            raise FolderDamaged(f"node.key and chain.pem in {self.path} do not belong together", "restore both")
+        return Identity(standing.facts, standing.name, Credentials(standing.root_key, chain, key))
+
+    def standing(self) -> Standing:
+        """Who the node is; raise as `identity` does."""
         data = read_private(self._facts_file)
         if data is None:
             raise FolderMissing(
                 f"there is no node in {self.path}", "`meshd init` founds a mesh, `meshd join TOKEN` joins"
             )
         facts = self._read_facts(data)
-        key, chain = self._require_key("node.key"), self._require_chain("chain.pem")
-        name = self._node_name(chain, key)
-        return Identity(facts, name, Credentials(bytes.fromhex(facts.root_key), chain, key))
+        return Standing(facts, self._node_name(self._require_chain("chain.pem")), bytes.fromhex(facts.root_key))
 
     def become_node(self, facts: Facts, chain: tuple[bytes, ...]) -> None:
         """Make this folder a node; of two who try, one gets `AlreadyANode`."""
@@ -112,7 +135,7 @@ class NodeFolder:
 
     def node_key(self, entropy: Callable[[int], bytes]) -> Ed25519PrivateKey:
         """The node's key; made now unless an attempt before left one."""
-        return load_or_make_key(self.path / "node.key", entropy)
+        return load_or_make_key(self.path / _NODE_KEY, entropy)
 
     def issuer_key(self, entropy: Callable[[int], bytes]) -> Ed25519PrivateKey:
         """The issuer's key, made now unless it is there."""
@@ -162,14 +185,18 @@ class NodeFolder:
             )
         return data
 
-    def _node_name(self, chain: tuple[bytes, ...], key: Ed25519PrivateKey) -> NodeName:
+    def _node_key(self) -> Ed25519PrivateKey:
+        """The key, from systemd or from the folder. What systemd hands over has a mode of its choice, in its folder."""
+        sealed = None if self._credentials is None else self._credentials / _NODE_KEY
+        if sealed is None or not sealed.exists():
+            return self._require_key(_NODE_KEY)
+        return key_from_pem(sealed.read_bytes(), sealed)
+
+    def _node_name(self, chain: tuple[bytes, ...]) -> NodeName:
         try:
-            name = read_node_name(chain[0])
+            return read_node_name(chain[0])
         except CertificateRefused as error:
             raise FolderDamaged(f"{self.path / 'chain.pem'}: {error}", "restore it from a backup") from error
-        if name.node != node_id(key.public_key().public_bytes_raw(), name.nonce):
-            raise FolderDamaged(f"node.key and chain.pem in {self.path} do not belong together", "restore both")
-        return name
 
 
 def load_key(path: Path) -> Ed25519PrivateKey | None:

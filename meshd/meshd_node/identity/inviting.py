@@ -7,7 +7,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from meshd_node.identity.errors import BadRequest, FolderDamaged, GrantRefused
-from meshd_node.identity.folder import Identity, NodeFolder, load_key
+from meshd_node.identity.folder import NodeFolder, Standing, load_key
 from meshd_node.identity.founding import require_label
 from meshd_protocol.certificates import verify_issuer
 from meshd_protocol.errors import CertificateRefused, LocalProtocolError
@@ -57,24 +57,24 @@ def make_invite(
 
     What this issuer may not grant yet, the root key lets it grant from now on: `root`, or the folder's own.
     """
-    identity = folder.identity()
-    operator = invitation.operator or identity.name.operator
+    standing = folder.standing()
+    operator = invitation.operator or standing.name.operator
     key, certificate = _issuer(folder)
-    grant = _grant(identity, certificate, wall)
+    grant = _grant(standing, certificate, wall)
     if not grant.may_grant(operator, invitation.roles):
-        root = _root(folder, identity, root)
+        root = _root(folder, standing, root)
         grant = replace(grant, operators=grant.operators | {operator}, roles=grant.roles | invitation.roles)
         certificate = _widened(root, key, grant, serial_from(entropy(SERIAL_BYTES)), wall)
         folder.install_issuer(certificate)
     invite = Ed25519PrivateKey.from_private_bytes(entropy(KEY_BYTES))
     invite_id = key_id(invite.public_key().public_bytes_raw())
-    name = InviteName(identity.mesh, invite_id, operator, invitation.roles, invitation.uses)
+    name = InviteName(standing.mesh, invite_id, operator, invitation.roles, invitation.uses)
     serial = serial_from(entropy(SERIAL_BYTES))
     try:
         leaf = issue_invite(Signer.issuer(key, certificate), invite.public_key(), name, serial, wall, invitation.ttl_s)
         secret = invite.private_bytes_raw()
-        root_key = identity.credentials.root_key
-        return encode_token(Token(identity.facts.mesh_name, root_key, invitation.seeds, leaf, certificate, secret))
+        root_key = standing.root_key
+        return encode_token(Token(standing.facts.mesh_name, root_key, invitation.seeds, leaf, certificate, secret))
     except LocalProtocolError as error:
         raise BadRequest(str(error)) from error
 
@@ -86,21 +86,21 @@ def _issuer(folder: NodeFolder) -> tuple[Ed25519PrivateKey, bytes]:
     return issuer
 
 
-def _grant(identity: Identity, certificate: bytes, wall: float) -> IssuerName:
+def _grant(standing: Standing, certificate: bytes, wall: float) -> IssuerName:
     try:
-        return verify_issuer(identity.credentials.root_key, certificate, wall)
+        return verify_issuer(standing.root_key, certificate, wall)
     except CertificateRefused as error:
         raise FolderDamaged(f"the issuer's certificate can not be used: {error}") from error
 
 
-def _root(folder: NodeFolder, identity: Identity, given: Ed25519PrivateKey | None) -> Ed25519PrivateKey:
+def _root(folder: NodeFolder, standing: Standing, given: Ed25519PrivateKey | None) -> Ed25519PrivateKey:
     root = given or load_key(folder.root_key_file)
     if root is None:
         raise GrantRefused(
             "only the root key lets this issuer grant a new operator or role",
             "add --root-key FILE, or leave --operator and --role as they are",
         )
-    if root.public_key().public_bytes_raw() != identity.credentials.root_key:
+    if root.public_key().public_bytes_raw() != standing.root_key:
         raise GrantRefused("this root key is of another mesh", "give the file that `meshd init` wrote")
     return root
 

@@ -120,7 +120,8 @@ def a_service(me: Node) -> ExecutionService:
     made = ExecutionService(
         Executor(me.certified.node, Lent(2, 2 << 30)), me.certified, seams, Admittance(me.certified), Outflow()
     )
-    made.connect(FakePool(), FakeJobs(), lambda: None)  # type: ignore[arg-type]
+    environments = None  # none of this work asks for any
+    made.connect(FakePool(), FakeJobs(), lambda: None, environments)  # type: ignore[arg-type]
     return made
 
 

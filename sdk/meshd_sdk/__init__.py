@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meshd_protocol.values import RemoteError, RemoteTraceback
     from meshd_sdk.commands import CommandResult
     from meshd_sdk.disagreements import Disagreement, Vote
+    from meshd_sdk.environments import RequirementsError
     from meshd_sdk.wasm import WasmModule
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ProgramNotFound",
     "RemoteError",
     "RemoteTraceback",
+    "RequirementsError",
     "Resources",
     "UnitFailed",
     "Vote",
@@ -63,6 +65,7 @@ _LATE: Final = {
     "ProgramNotFound": "meshd_protocol.programs",
     "RemoteError": "meshd_protocol.values",
     "RemoteTraceback": "meshd_protocol.values",
+    "RequirementsError": "meshd_sdk.environments",
     "Vote": "meshd_sdk.disagreements",
     "WasmModule": "meshd_sdk.wasm",
     "WasmTrap": "meshd_protocol.programs",

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
@@ -185,18 +186,25 @@ class MeshExecutor(Executor):
         pure: bool | None = None,
         resources: Resources | None = None,
         name: str | None = None,
+        requirements: str | PathLike[str] | Sequence[str] | None = None,
     ) -> MeshExecutor:
         """An executor that shares this one's connection and runs its units like this; what is left out stays.
 
         `replicas` copies of each unit run on distinct nodes, and a result that `quorum` of them agree on is taken
         (by default a majority). `timeout` bounds each attempt in seconds, `retries` the attempts after a failed one.
-        `pure=False` runs each unit at most once. Shut down by itself or together with the `Mesh` it came from.
+        `pure=False` runs each unit at most once. `requirements` (a file's path, or a list such as ["numpy==2.1"]) are
+        packages that units import: they are locked here, which may take seconds, and each node builds them once.
+        Shut down by itself or together with the `Mesh` it came from.
         """
         given = {
             "replicas": replicas, "quorum": quorum, "trust": trust, "timeout": timeout, "retries": retries,
             "pure": pure, "resources": resources, "name": name,
         }  # fmt: skip
         changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if requirements is not None:
+            from meshd_sdk.environments import lock_of  # noqa: PLC0415  # loaded by those that use it
+
+            changes["lock"] = lock_of(requirements)
         return MeshExecutor(self._session, replace(self._options, **changes))
 
     def job(self, fn: Callable[[Any], Any], inputs: Iterable[Any], *, name: str = "") -> Job:
@@ -210,6 +218,8 @@ class MeshExecutor(Executor):
         function = pickle_function(fn)
         stream = UnitStream(self._session.link(), _opening(options, options.needs, detached=True), kept=True)
         try:
+            if options.lock:
+                stream.ship(options.lock)
             for each in inputs:
                 stream.submit(function, call_payload((each,), {}))
         except BaseException:
@@ -252,6 +262,8 @@ class MeshExecutor(Executor):
             stream.close()
         self._streams = [each for each in self._streams if not each.is_drained]
         stream = UnitStream(self._session.link(), _opening(self._options, needs, detached=False))
+        if needs.environment:
+            stream.ship(self._options.lock)
         self._streams.append(stream)
         return stream
 

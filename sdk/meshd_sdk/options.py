@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from meshd_protocol.ids import function_digest
 from meshd_protocol.limits import ATTEMPTS_MAX, DURATION_MS_MAX, NAME_CHARS_MAX, REPLICAS_MAX
 from meshd_protocol.records import Needs, Policy, Runtime
 from meshd_sdk.resources import Resources
@@ -18,7 +19,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """`replicas` 0 leaves the number of copies to `trust`; `quorum` 0 is a majority of the replicas.
 
     `timeout` is seconds for one attempt, `None` no limit. `retries` are attempts after the first that failed
-    (`None`: 2, and none for what is not pure).
+    (`None`: 2, and none for what is not pure). `lock` is what the nodes install for Python's units, or empty.
     """
 
     replicas: int = 0
@@ -29,6 +30,7 @@ class Options(Struct, frozen=True, kw_only=True):
     pure: bool = True
     resources: Resources = field(default_factory=Resources)
     name: str = ""
+    lock: bytes = b""
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what contradicts itself or exceeds a bound."""
@@ -69,10 +71,13 @@ class Options(Struct, frozen=True, kw_only=True):
             memory_bytes=self.resources.memory_bytes,
             gpus=self.resources.gpus,
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
+            environment=function_digest(self.lock) if self.lock else b"",
         )
 
     def needs_for(self, runtime: Runtime) -> Needs:
         """What a unit of another runtime than Python asks: any interpreter will do."""
+        if self.lock:
+            raise ValueError("requirements are for Python functions: commands and modules can not import them")
         return replace(self.needs, runtime=runtime, python="")
 
     @property

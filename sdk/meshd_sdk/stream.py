@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
-from meshd_protocol.ids import JobId, to_text
+from meshd_protocol.ids import JobId, function_digest, to_text
 from meshd_protocol.limits import JOB_FUNCTIONS_MAX, JOB_UNITS_MAX
 from meshd_protocol.messages.local import (
     AttachJob,
@@ -81,6 +81,10 @@ class UnitStream:
             self.all.append(future)
         self._link.put_unit(future, len(self.futures))
         return future
+
+    def ship(self, data: bytes) -> None:
+        """Send what units need and none calls, before them."""
+        self._define(PickledFunction(data, function_digest(data)))
 
     def _define(self, function: PickledFunction) -> int:
         with self._defining:

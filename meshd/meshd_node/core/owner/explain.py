@@ -54,7 +54,8 @@ class Explain:
         if not fitting:
             return self._misfits(job)
         lines = [
-            f"{short(each.node)} refused this job and is asked again in {job.backoff.until(each.node) - now:.1f} s"
+            f"{short(each.node)} refused this job and is asked again in {job.backoff.until(each.node) - now:.1f} s: "
+            f"{job.backoff.reason(each.node)}"
             for each in resting
         ]
         lines += [f"{short(each.node)} comes last: {each.doubt.slow}" for each in fitting if each.doubt.slow]

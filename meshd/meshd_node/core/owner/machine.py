@@ -244,25 +244,24 @@ class Owner:
         if found is None:
             return
         job, executor = found
-        statuses: set[AttemptStatus] = set()
+        reasons: dict[AttemptStatus, str] = {}
         for end in event.ends:
             grant = executor.held.get(job.id, {}).get(end.index)
             if grant is None or grant.attempt != end.attempt or end.status <= AttemptStatus.RAISED:
                 self._strays["answers to nothing that was asked"] += 1
                 continue
-            statuses.add(end.status)
-            reason = end.detail or end.status.name.lower().replace("_", " ")
+            reason = reasons[end.status] = end.detail or end.status.name.lower().replace("_", " ")
             self._endings.attempt_failed(job, job.units[end.index], executor, end.status, reason, turn)
-        self._leave_alone(job, executor, statuses, turn.now)
+        self._leave_alone(job, executor, reasons, turn.now)
         self._dispatch.line_up(job)
 
-    def _leave_alone(self, job: Job, executor: Executor, statuses: set[AttemptStatus], now: float) -> None:
+    def _leave_alone(self, job: Job, executor: Executor, reasons: dict[AttemptStatus, str], now: float) -> None:
         """Ask a node that did not want a job again later, and later each time."""
         until: float | None = None
-        if AttemptStatus.REFUSED in statuses:
-            until = job.backoff.refused(executor.node, now)
-        elif AttemptStatus.HANDED_BACK in statuses:
-            until = job.backoff.handed_back(executor.node, now)
+        if refusal := reasons.get(AttemptStatus.REFUSED):
+            until = job.backoff.refused(executor.node, refusal, now)
+        elif hand_back := reasons.get(AttemptStatus.HANDED_BACK):
+            until = job.backoff.handed_back(executor.node, hand_back, now)
         if until is not None:
             job.pool = None
             self._timers.set(until, job)

@@ -69,6 +69,12 @@ class PeerRevoked(RemoteProtocolError):
         self.proof = proof
 
 
+class PeerFloods(RemoteProtocolError):
+    """The peer says more than it may, and went on for too long."""
+
+    close_code = CloseCode.TOO_LARGE
+
+
 def close_for(fault: RemoteProtocolError) -> Close:
     """What to tell a peer that is at fault."""
     proof = fault.proof if isinstance(fault, PeerRevoked) else None

@@ -7,10 +7,12 @@ from typing import Final, Protocol, assert_never
 
 import trio
 
+from meshd_node.core.allowance import Allowance
 from meshd_node.net.config import NetConfig
 from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ConnectionLost, PeerClosed
 from meshd_node.net.slices import Assembler, Slicer
+from meshd_node.net.talk import Talk, weight
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import CloseCode, RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.framing import Channel, Frame, Message
@@ -32,9 +34,8 @@ _LINK_MESSAGES: Final = (Hello, Slice, Ping, Pong, Close, WantBulk)
 # Weight of a new sample in the smoothed round trip: RFC 6298, section 2.
 _RTT_WEIGHT: Final = 1 / 8
 # One read brings 21,000 of the smallest frames or 1,700 signatures, half a second of work in which nobody else would be
-# heard. A turn takes 512 frames, or one for each so many bytes: 64 KiB.
+# heard. A turn takes 512 frames, or one for each 128 bytes of them: 64 KiB.
 _TURN_WORK: Final = 512
-_WORK_BYTES: Final = 128
 # A peer that talks is asked for the round trip only in every so many ping intervals.
 _MEASURE_EVERY: Final = 12
 
@@ -53,6 +54,7 @@ class Surroundings(Protocol):
     """What a link needs of its pool."""
 
     config: NetConfig
+    talk: Allowance
 
     def now(self) -> float:
         """Read the monotonic clock."""
@@ -111,6 +113,7 @@ class Link:
         self._bulk_scope: trio.CancelScope | None = None
         self._bulk_wanted = False
         self._slicer, self._assembler = Slicer(), Assembler()
+        self._talk = Talk(peer.node, surroundings.talk, surroundings.config)
         self._pinged_at: float | None = None
         self._ping_s = surroundings.config.ping_interval_ms / 1_000
         self._ping_due_at = self.heard_at
@@ -248,10 +251,20 @@ class Link:
             return End(str(fault), fault.close_code)
 
     async def _take(self, connection: Connection, lane: Lane) -> None:
-        """Handle all whole frames of one read, and let others have their turn between two batches of them."""
+        """Handle all whole frames of one read, and let others have their turn between two batches of them.
+
+        A peer that says too much is not read for a while: what it sends from then on waits in its own buffers.
+        """
         with closing(connection.frames()) as frames:
-            while self._take_turn(frames, lane):
-                await trio.lowlevel.checkpoint()
+            more = True
+            while more:
+                more = self._take_turn(frames, lane)
+                pause_s = self._talk.pause_s(self._surroundings.now())
+                if pause_s:
+                    await trio.sleep(pause_s)
+                    self.heard_at = self._surroundings.now()
+                elif more:
+                    await trio.lowlevel.checkpoint()
 
     def _take_turn(self, frames: Iterator[Frame], lane: Lane) -> bool:
         """Handle some frames; whether there may be more. What came before a fault is delivered all the same."""
@@ -264,7 +277,8 @@ class Link:
                 message = take(PEER.decode(frame), frame.stream)
                 if message is not None:
                     batch.append((message, frame.stream))
-                work += 1 + len(frame.body) // _WORK_BYTES
+                self._talk.hear(frame)
+                work += weight(frame)
                 if work >= _TURN_WORK:
                     break
         except (RemoteProtocolError, PeerClosed) as error:
@@ -302,6 +316,7 @@ class Link:
         frame = self._assembler.add(message, stream)
         if frame is None:
             return None
+        self._talk.hear(frame)
         whole = PEER.decode(frame)
         if isinstance(whole, _LINK_MESSAGES):
             raise UnexpectedMessage(f"a {type(whole).__name__} in slices")

@@ -5,6 +5,7 @@ from typing import Final, NoReturn
 
 import trio
 
+from meshd_node.core.allowance import Allowance
 from meshd_node.log import log
 from meshd_node.net.acceptor import Acceptor
 from meshd_node.net.config import Clocks, NetConfig
@@ -46,6 +47,7 @@ class Pool:
         self.identity = Identity(credentials, clocks.wall())
         self.sessions = Sessions(self.identity.certified.node)
         self.scratch = Scratch()
+        self.talk = Allowance(config.talk_per_s, config.talk_burst)
         self._acceptor = Acceptor(self)
         self._dialler = Dialler(self)
         self._serials = 0

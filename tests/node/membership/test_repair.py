@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from meshd_node.core.allowance import Allowance
 from meshd_node.core.membership import digests
-from meshd_node.core.membership.allowance import Allowance
 from meshd_node.core.membership.comparison import compare, tell
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Dial, Send

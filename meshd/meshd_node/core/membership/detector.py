@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias, assert_never
 
-from meshd_node.core.membership.allowance import Allowance
+from meshd_node.core.allowance import Allowance
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Effect, MakeClaim, MemberState, PublishAnew, Send
 from meshd_node.core.membership.entry import Entry

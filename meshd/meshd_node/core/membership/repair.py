@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final
 
+from meshd_node.core.allowance import Allowance
 from meshd_node.core.membership import digests
-from meshd_node.core.membership.allowance import Allowance
 from meshd_node.core.membership.comparison import compare, tell
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.disputes import Disputes

@@ -9,8 +9,8 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
+from meshd_node.core.allowance import Allowance
 from meshd_node.core.membership import digests
-from meshd_node.core.membership.allowance import Allowance
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.core.membership.effects import Effect, Send
 from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState

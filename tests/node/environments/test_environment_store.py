@@ -84,7 +84,8 @@ async def test_the_installer_sees_nothing_of_the_daemons_environment_and_yields_
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     fake_uv.does(
         "target.mkdir(parents=True)\n"
-        "(target / 'seen').write_text(repr((sorted(os.environ), os.nice(0), os.umask(0), os.getpgid(0) == os.getpid())))\n"
+        "seen = (sorted(os.environ), os.nice(0), os.umask(0), os.getpgid(0) == os.getpid())\n"
+        "(target / 'seen').write_text(repr(seen))\n"
     )
     held = await acquired(new_store(), lock)
 
@@ -148,7 +149,9 @@ async def test_a_build_that_was_cut_off_leaves_nothing_that_is_used(new_store, f
 
 async def test_a_build_ends_at_its_bound_of_time_with_all_its_processes(new_store, fake_uv, lock, tmp_path) -> None:
     fake_uv.does(
-        f"child = os.fork()\nopen({str(tmp_path / 'child')!r}, 'a').write(f'{{child}} ' if child else '')\ntime.sleep(60)\n"
+        "child = os.fork()\n"
+        f"open({str(tmp_path / 'child')!r}, 'a').write(f'{{child}} ' if child else '')\n"
+        "time.sleep(60)\n"
     )
     with pytest.raises(EnvironmentRefused, match="not built within 1 s"):
         await acquired(new_store(build_s=1.0), lock)
@@ -164,14 +167,14 @@ async def test_a_build_ends_at_its_bound_of_size(new_store, fake_uv, lock, tmp_p
         "target.mkdir(parents=True)\n"
         "for number in range(40):\n    (target / str(number)).write_bytes(bytes(100_000))\ntime.sleep(60)\n"
     )
-    with pytest.raises(EnvironmentRefused, match="more than the 1 MiB"):
+    with pytest.raises(EnvironmentRefused, match=r"more than the 1 MiB"):
         await acquired(new_store(one_mib=1), lock)
     assert not [path for path in (tmp_path / "environments").iterdir() if path.is_dir()]
 
 
 async def test_no_file_of_a_build_is_larger_than_an_environment_may_be(new_store, fake_uv, lock) -> None:
     fake_uv.does("target.mkdir(parents=True)\n(target / 'large').write_bytes(bytes(3 << 20))\n")
-    with pytest.raises(EnvironmentRefused, match="can not be built|more than the 1 MiB"):
+    with pytest.raises(EnvironmentRefused, match=r"can not be built|more than the 1 MiB"):
         await acquired(new_store(one_mib=1), lock)
 
 
@@ -209,7 +212,7 @@ async def test_what_was_used_longest_ago_is_removed_but_never_what_is_in_use(
     there = {path.name[:2] for path in (tmp_path / "environments").iterdir() if path.is_dir()}
     assert there == {"00", "02"}
     also = await acquired(new_store(number_max=2), lock, third)
-    with pytest.raises(EnvironmentRefused, match="2 environments .* all in use"):
+    with pytest.raises(EnvironmentRefused, match=r"2 environments .* all in use"):
         await acquired(store, lock, second)
     in_use.release()
     also.release()

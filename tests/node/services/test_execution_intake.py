@@ -225,3 +225,21 @@ def test_two_jobs_that_ship_the_same_function_share_it_until_the_last_ends(owner
     owner.intake.job_ended(owner.job)
     with pytest.raises(KeyError):
         owner.store.get(DIGEST)
+
+
+def test_a_lease_waits_for_the_lock_of_its_jobs_environment_too(owner) -> None:
+    """It is shipped as a function that no unit calls, and may come last."""
+    lock = b"six==1.17.0 \\\n    --hash=sha256:" + b"a" * 64 + b"\n"
+    owner.body = owner.manifest(needs=Needs(environment=function_digest(lock)))
+    owner.job = job_id(owner.body)
+    owner.open()
+    owner.tranche(b"a")
+    owner.function()
+    lease = owner.lease(b"a")
+
+    assert owner.intake.accept(lease) == Parked()
+    assert owner.intake.add_function(FunctionData(owner.job, lock)) == [lease]
+    assert isinstance(owner.intake.accept(lease), Accepted)
+    assert owner.store.find(function_digest(lock)) == lock
+    owner.intake.job_ended(owner.job)
+    assert owner.store.find(function_digest(lock)) is None

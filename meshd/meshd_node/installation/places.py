@@ -22,5 +22,7 @@ SEALED_KEY: Final = Path("/etc/credstore.encrypted/meshd.node.key")
 FOLDER: Final = SYSTEM_FOLDER
 KEY: Final = FOLDER / "node.key"
 ROOT_KEY: Final = FOLDER / "root.key"
+CACHE: Final = Path("/var/cache/meshd")
+RUNTIME: Final = (Path("/run/meshd"), Path("/run/meshd-exec"))
 SOCKETS: Final = ("meshd.socket", "meshd-exec.socket")
 USERS: Final = ("meshd", "meshd-exec")

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from meshd_node.installation.places import (
+    CACHE,
     FILES,
     FOLDER,
     GPU_SETTINGS,
     KEY,
     KEY_SETTINGS,
+    RUNTIME,
     SEALED_KEY,
     SOCKETS,
     UNITS,
@@ -71,7 +73,7 @@ def removal(*, sealed: bool, purge: bool) -> Iterator[Step]:
         yield run("rm", "-d", "-f", folder)
     yield run("systemctl", "daemon-reload")
     if purge:
-        yield run("rm", "-rf", FOLDER, "/run/meshd", "/run/meshd-exec")
+        yield run("rm", "-rf", FOLDER, CACHE, *RUNTIME)
         for user in USERS:
             yield run("userdel", user)
 

@@ -19,6 +19,8 @@ from meshd_node.installation.units import InterpreterUnusable
 # What the units hide (ProtectHome=, PrivateTmp=), whatever the modes of files there are.
 _HIDDEN: Final = tuple(map(Path, ("/home", "/root", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 _ELSEWHERE: Final = "install it where services can read it: python3 -m venv /opt/meshd, with a Python of the system"
+# There from the start of a systemd that is the first process: sd_booted(3).
+_RUNNING: Final = Path("/run/systemd/system")
 _PROBE_S: Final = 20
 
 
@@ -50,7 +52,7 @@ def require_systemd() -> None:
     """Refuse to go on where there is no root, or no systemd to be root of."""
     if os.geteuid() != 0:
         raise NotRoot("only root installs services", "sudo, or `--dry-run` to see what would be done")
-    if not Path("/run/systemd/system").is_dir():
+    if not _RUNNING.is_dir():
         raise NoSystemd("this machine was not started by systemd", "`meshd up` runs the node in the foreground")
 
 

@@ -35,7 +35,7 @@ class Daemon:
 
     def __init__(self, folder: Path, slots: int) -> None:
         self.folder = folder
-        environment = _environment(folder) | {"MESHD_LEND_SLOTS": str(slots)}
+        environment = _environment(folder) | {"MESHD_CHARTER_SLOTS": str(slots)}
         started = time.perf_counter()
         self.process = subprocess.Popen(_command("up"), env=environment, stdout=subprocess.PIPE)
         self._wait_until_ready()

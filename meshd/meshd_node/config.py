@@ -11,6 +11,7 @@ from typing import Final
 
 from meshd_node import toml_tree
 from meshd_node.addresses import DEFAULT_PORT, complete_address
+from meshd_node.charter.config import CharterConfig
 from meshd_node.core.directory.config import DirectoryConfig
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.membership.config import MembershipConfig
@@ -20,7 +21,7 @@ from meshd_node.errors import ConfigError
 from meshd_node.net.addresses import join_address, split_address
 from meshd_node.net.config import NetConfig
 from meshd_node.places import socket_path, warden_path
-from meshd_protocol.limits import ADDRESSES_MAX, MIB, SEEDS_MAX
+from meshd_protocol.limits import ADDRESSES_MAX, SEEDS_MAX
 
 FILE_NAME: Final = "node.toml"
 # The largest sensible file has some hundred lines.
@@ -50,27 +51,6 @@ class ListenConfig:
     def address(self) -> str:
         """HOST:PORT."""
         return join_address(self.host, self.port)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LendConfig:
-    """What this machine lends."""
-
-    # Workers at a time. -1 is one for each CPU that was measured; 0 lends nothing, the node only submits.
-    slots: int = -1
-    # 0 is all that is free.
-    memory_mib: int = 0
-
-    def __post_init__(self) -> None:
-        if not -1 <= self.slots <= 4096:
-            raise ConfigError("lend.slots must be from -1 (one for each CPU) to 4096")
-        if not 0 <= self.memory_mib < 1 << 40:
-            raise ConfigError("lend.memory_mib must be 0 or above")
-
-    @property
-    def memory_bytes(self) -> int:
-        """The bound on memory in bytes."""
-        return self.memory_mib * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +86,7 @@ class NodeConfig:
     # How long SIGTERM lets running units go on. The unit of systemd waits 15 s longer.
     drain_s: float = 30.0
     listen: ListenConfig = field(default_factory=ListenConfig)
-    lend: LendConfig = field(default_factory=LendConfig)
+    charter: CharterConfig = field(default_factory=CharterConfig)
     cage: CageConfig = field(default_factory=CageConfig)
     environments: EnvironmentsConfig = field(default_factory=EnvironmentsConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from meshd_protocol.errors import UnexpectedMessage
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import JobId
-from meshd_protocol.messages.local import Answer, Ask, CancelJob, Denial, Drain, Revoke
+from meshd_protocol.messages.local import Answer, Ask, CancelJob, Denial, Drain, Reload, Revoke
 from meshd_sdk import lifetime
 from meshd_sdk.errors import MeshClosed, MeshError, MeshLost, MeshRefused, MeshUnavailable
 from meshd_sdk.link import Link
@@ -46,7 +46,7 @@ class Session:
                 self._link = Link.connect(self.path)
             return self._link
 
-    def ask(self, question: Ask | CancelJob | Drain | Revoke) -> Any:
+    def ask(self, question: Ask | CancelJob | Drain | Reload | Revoke) -> Any:
         """Put a question on a stream of its own and wait for the answer, which is JSON.
 
         Raise `MeshUnavailable` if none comes: a daemon that is stopped as by Ctrl-Z still takes connections.

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from meshd_node.addresses import complete_address
-from meshd_node.config import LendConfig, ListenConfig, LogConfig, NodeConfig, load, render
+from meshd_node.charter.config import CharterConfig
+from meshd_node.config import ListenConfig, LogConfig, NodeConfig, load, render
 from meshd_node.core.membership.config import MembershipConfig
 from meshd_node.errors import ConfigError
 from meshd_node.places import node_folder, socket_path
@@ -75,8 +76,8 @@ def test_an_unknown_table_is_refused_with_those_there_are(tmp_path: Path) -> Non
         ("seeds = ['a','b','c','d','e','f','g','h','i']", "seeds has 9 addresses, 8 are allowed"),
         ("drain_s = -1", "drain_s must be from 0"),
         ("drain_s = nan", "drain_s must be a number"),
-        ("[lend]\nslots = 5000", "lend.slots must be from -1 (one for each CPU) to 4096"),
-        ("[lend]\nmemory_mib = -1", "lend.memory_mib must be 0 or above"),
+        ("[charter]\nslots = 5000", "charter.slots must be from -1 to 4096 (-1 is one for each CPU), not 5000"),
+        ("[charter]\nmemory_mib = -1", "charter.memory_mib must be from 0"),
         ("[log]\nlevel = 'loud'", "log.level must be one of debug, info, warning, error, not 'loud'"),
         ("[log]\njson = 1", "log.json must be true or false"),
         ("[membership]\nrepair_s = 0", "membership.repair_s must be above 0"),
@@ -116,7 +117,7 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
             seeds=("a:1", "[::1]:2"),
             drain_s=5.0,
             listen=ListenConfig(host="::", port=0, advertise=("x:1",)),
-            lend=LendConfig(slots=2, memory_mib=100),
+            charter=CharterConfig(slots=2, memory_mib=100),
             log=LogConfig(level="debug", json=True),
             membership=MembershipConfig(dials_max=3, repair_s=0.5),
         ),
@@ -127,9 +128,9 @@ def test_what_is_rendered_reads_back_as_the_same(tmp_path: Path, config: NodeCon
 
 
 def test_only_what_differs_from_the_defaults_is_rendered() -> None:
-    lines = render(NodeConfig(socket=SOCKET, lend=LendConfig(slots=2))).splitlines()
+    lines = render(NodeConfig(socket=SOCKET, charter=CharterConfig(slots=2))).splitlines()
 
-    assert [line for line in lines if line and not line.startswith("#")] == ["[lend]", "slots = 2"]
+    assert [line for line in lines if line and not line.startswith("#")] == ["[charter]", "slots = 2"]
 
 
 # --- the environment ----------------------------------------------------------------------------------------------
@@ -142,7 +143,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
         "MESHD_LOG_LEVEL": "debug",
         "MESHD_LOG_JSON": "1",
         "MESHD_SEEDS": "a, b:2,",
-        "MESHD_LEND_SLOTS": "3",
+        "MESHD_CHARTER_SLOTS": "3",
         "MESHD_MEMBERSHIP_REFUSED_S": "2.5",
         "MESHD_DIR": "/elsewhere",
         "PATH": "/bin",
@@ -151,7 +152,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 
     assert config.listen == ListenConfig(host="::1", port=10, advertise=("x:1",))
     assert config.log == LogConfig(level="debug", json=True)
-    assert (config.seeds, config.lend.slots, config.membership.refused_s) == (("a:7423", "b:2"), 3, 2.5)
+    assert (config.seeds, config.charter.slots, config.membership.refused_s) == (("a:7423", "b:2"), 3, 2.5)
 
 
 def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class Lab:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MESHD_")}
         environment |= {
             "MESHD_DIR": str(self.folder / name),
-            "MESHD_LEND_SLOTS": "1",
+            "MESHD_CHARTER_SLOTS": "1",
             # Units and tests tell each other things through files. What cages are for: test_caged_work.py.
             "MESHD_CAGE_OFF": "true",
             "MESHD_LOG_LEVEL": "debug",
@@ -245,7 +245,7 @@ class Lab:
     def found(self, *slots: int, operators: tuple[str, ...] = (), **settings: str) -> list[Node]:
         """A running mesh of as many nodes as `slots` says, each of which can use each other one."""
         nodes = [
-            self.node(f"n{number}", **{"MESHD_LEND_SLOTS": str(count), **settings})
+            self.node(f"n{number}", **{"MESHD_CHARTER_SLOTS": str(count), **settings})
             for number, count in enumerate(slots)
         ]
         self.init(nodes[0])

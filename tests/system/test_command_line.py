@@ -186,7 +186,7 @@ def test_a_port_that_is_taken_is_one_line(up) -> None:
     [
         ("colour = 'red'", "colour"),
         ("[listen]\nport = 70000", "port"),
-        ("[lend]\nslots = 'many'", "slots"),
+        ("[charter]\nslots = 'many'", "slots"),
         ("[executor]\nwindow_ms = 0", "window_ms"),
         ("not toml", "not TOML"),
         ("drain_s = -1", "drain_s"),

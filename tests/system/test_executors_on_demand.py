@@ -21,13 +21,14 @@ def _until(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def sparse(lab):
-    nodes = [lab.node(f"n{number}", **SPARSE, MESHD_LEND_SLOTS=str(int(number > 0))) for number in range(LENDERS + 1)]
+    slots = [str(int(number > 0)) for number in range(LENDERS + 1)]
+    nodes = [lab.node(f"n{number}", **SPARSE, MESHD_CHARTER_SLOTS=each) for number, each in enumerate(slots)]
     lab.init(nodes[0]).start().until_ready()
     for node in nodes[1:]:
         lab.join(node, nodes[0]).start()
     for node in nodes[1:]:
         node.until_ready()
-    submitter = lab.join(lab.node("submitter", **SPARSE, MESHD_LEND_SLOTS="0"), nodes[0]).start().until_ready()
+    submitter = lab.join(lab.node("submitter", **SPARSE, MESHD_CHARTER_SLOTS="0"), nodes[0]).start().until_ready()
     _until(lambda: all(node.sees("alive") == LENDERS + 2 for node in (*nodes, submitter)))
     return submitter
 

@@ -10,13 +10,16 @@ from typing import Final, NoReturn
 import trio
 
 from meshd_node import __version__
+from meshd_node.app.lending import Lending
 from meshd_node.app.outside import Outside
 from meshd_node.capacity.gpu_watch import GpuWatch
 from meshd_node.capacity.gpus import load_nvml
-from meshd_node.capacity.measure import lent_memory_bytes, make_offer, measure, slots_of
-from meshd_node.config import NodeConfig
+from meshd_node.capacity.measure import measure
+from meshd_node.charter.config import CharterConfig
+from meshd_node.charter.surroundings import Surroundings
+from meshd_node.charter.watch import CharterWatch
+from meshd_node.config import FILE_NAME, NodeConfig
 from meshd_node.core.directory.machine import Directory
-from meshd_node.core.executor.events import Lent
 from meshd_node.core.executor.machine import Executor
 from meshd_node.core.membership.effects import MemberState
 from meshd_node.core.membership.events import VerifiedRevocation
@@ -33,6 +36,7 @@ from meshd_node.identity.admission import Admission
 from meshd_node.identity.folder import NodeFolder
 from meshd_node.identity.issuer import Issuer
 from meshd_node.identity.renewal import certified_now
+from meshd_node.log import log
 from meshd_node.net.advertised import advertised
 from meshd_node.net.pool import Pool
 from meshd_node.seams import KeySigner, Seams
@@ -58,9 +62,9 @@ from meshd_node.services.renewal import Renewal
 from meshd_node.services.revocations import NodeRevoked, RevocationService
 from meshd_node.services.router import Router
 from meshd_node.services.spot_checks import SpotCheckService
-from meshd_protocol.certificates import Certified, Role
+from meshd_protocol.certificates import Certified
 from meshd_protocol.ids import NodeId
-from meshd_protocol.records import Core, Offer, Phase, Revocation
+from meshd_protocol.records import Core, Phase, Revocation
 from meshd_protocol.revocations import revokes
 
 # The entry of a worker process. Only code can name another: no setting, no variable.
@@ -79,6 +83,7 @@ class Started:
     listening: tuple[str, ...]
     slots: int
     isolation: str
+    charter: dict[str, object]
 
 
 class Daemon:
@@ -89,11 +94,13 @@ class Daemon:
         folder: NodeFolder,
         config: NodeConfig,
         *,
+        read_config: Callable[[], NodeConfig],
         worker_module: str = WORKER_MODULE,
         local: socket.socket | None = None,
     ) -> None:
         """Build every part; raise `MeshdError` for what can not be used. Nothing is started, nobody is told.
 
+        `read_config` reads the settings anew: the charter takes effect whenever it changes.
         `local` listens for this machine's programs already; without it the daemon makes the socket.
         """
         identity = folder.identity()
@@ -105,7 +112,14 @@ class Daemon:
         self._identity = identity
         self._capacity = measure()
         self._gpus = GpuWatch(self._capacity.gpus, self._capacity.faults)
-        self._slots = slots_of(config.lend, self._capacity) if Role.WORKER in me.roles else 0
+        self._charter = CharterWatch(
+            config.charter,
+            folder.path / FILE_NAME,
+            lambda: self._charter_of(read_config()),
+            Surroundings(folder.path, seams.wall, seams.monotonic),
+            self._charter_changed,
+        )
+        self._lending = Lending(me, self._charter, self._capacity, self._gpus, seams)
         self._ended = trio.Event()
         self._ended_by: Revocation | None = None
 
@@ -130,7 +144,11 @@ class Daemon:
             seams,
         )
         self._execution = ExecutionService(
-            Executor(me.node, self._lent(), config.executor), me, seams, Admittance(me), outflow
+            Executor(me.node, self._lending.lent(), config.executor),
+            me,
+            seams,
+            Admittance(me, self._charter, self._lending.cage),
+            outflow,
         )
         owner = Owner(me.node, seams.rng, config.owner)
         self._jobs = JobService(owner, me.node, me.mesh, seams, MemoryJournal(), self._execution, outflow)
@@ -147,9 +165,10 @@ class Daemon:
             maker="plain" if config.cage.off else "",
             # Work without a cage is the operator's own choice, and the service that makes cages does not offer it.
             warden=None if config.cage.off else config.warden,
-            blank=1 if self._slots else 0,
-            on_proved=self._tell_of_cage,
+            blank=1 if self._lending.slots else 0,
+            on_proved=self._review,
         )
+        self._lending.connect(self._workers)
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
         self._execution.connect(self._workers, self._jobs, self._draining.idle, self._environments)
         self._spot_checks = SpotCheckService(self._jobs, SpotChecks(seams.rng), os.getuid(), seams, outflow)
@@ -159,7 +178,14 @@ class Daemon:
         )
         self._execution.on_gpu_trouble = self._gpu_checks.look_soon
         self._executors = Executors(
-            me, self._membership, self._jobs, Reach(seams.rng, config.owner), outside, seams, outflow
+            me,
+            self._membership,
+            self._jobs,
+            Reach(seams.rng, config.owner),
+            outside,
+            seams,
+            outflow,
+            lambda: self._lending.offer(self._phase, own=True),
         )
         admission = AdmissionService(
             Admission(Issuer(folder, identity.credentials.root_key, seams.entropy, self._revocations.revoked)),
@@ -212,9 +238,11 @@ class Daemon:
             isolation=lambda: self._workers.isolation,
             draining=lambda: self._draining.on,
             environments=self._environments.rows,
+            charter=self._lending.told,
         )
-        commands = Commands(me.node, self._membership, self._revocations, self._draining)
+        commands = Commands(me.node, self._membership, self._revocations, self._draining, self._charter.reload)
         self._local = LocalServer(config.socket, self._jobs, answers, commands, outflow, listener=local)
+        self._bound()
 
     async def run(self, on_started: Callable[[Started], None], stop: trio.Event) -> None:
         """Serve until `stop` is set; then drain within `drain_s`, say goodbye, leave nothing behind.
@@ -228,8 +256,9 @@ class Daemon:
             await nursery.start(self._environments.run)
             for part in (self._workers, self._jobs.timer, self._execution.timer, self._executors.timer):
                 await nursery.start(part.run)
+            await nursery.start(self._charter.run)
             nursery.start_soon(self._remember)
-            if self._nvml is not None and self._slots:
+            if self._nvml is not None and self._lending.slots:
                 nursery.start_soon(self._gpu_checks.run)
             nursery.start_soon(self._end_if_revoked)
             async with trio.open_nursery() as transport:
@@ -247,7 +276,7 @@ class Daemon:
                 on_started(self._started())
                 await stop.wait()
                 await self._draining.stop(self._config.drain_s)
-                self._membership.leave(self._offer(Phase.LEFT))
+                self._membership.leave(self._lending.offer(Phase.LEFT))
                 self._outflow.flush()
                 # The transport's own nursery waits here until its goodbyes have left.
                 self._net.stop()
@@ -292,39 +321,52 @@ class Daemon:
         self._membership.publish(core, certified)
         self._directory.introduce(core, certified)
 
-    def _tell_of_cage(self) -> None:
-        """Tell the mesh what keeps work apart here, if it has been told of this node at all."""
+    # --- what this node lends -------------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the charter anew, now."""
+        self._charter.reload()
+
+    def _charter_of(self, config: NodeConfig) -> CharterConfig:
+        """The charter of settings that were read anew; of the rest nothing changes before a restart."""
+        if replace(config, charter=self._config.charter) != self._config:
+            log.warning("settings_changed", hint="restart the daemon: only the charter takes effect at once")
+        return config.charter
+
+    def _charter_changed(self) -> None:
+        """Lend what the charter says now."""
+        self._bound()
+        self._execution.lend(self._lending.lent())
+        self._review()
+
+    def _bound(self) -> None:
+        """Hold to the charter's bounds what others decide about."""
+        charter = self._charter.charter
+        self._net.limit_upload(charter.upload_bytes_per_s)
+        self._workers.limit_scratch(charter.scratch_bytes)
+
+    def _review(self) -> None:
+        """See anew who may have what, and tell the mesh, if it has been told of this node at all."""
+        self._execution.review()
         if self._membership.member(self._net.node) is not None:
-            self._announce(Phase.DRAINING if self._draining.on else Phase.ALIVE)
+            self._announce(self._phase)
             self._outflow.flush()
+
+    @property
+    def _phase(self) -> Phase:
+        return Phase.DRAINING if self._draining.on else Phase.ALIVE
 
     def _announce(self, phase: Phase) -> None:
         """Tell the mesh what this node lends."""
-        offer = self._offer(phase)
+        offer = self._lending.offer(phase)
         self._membership.publish(offer)
         self._directory.announce(offer)
 
     def _lend_anew(self) -> None:
         """Lend what there is now, and tell the mesh."""
-        self._execution.lend(self._lent())
-        self._announce(Phase.DRAINING if self._draining.on else Phase.ALIVE)
+        self._execution.lend(self._lending.lent())
+        self._announce(self._phase)
         self._outflow.flush()
-
-    def _lent(self) -> Lent:
-        """What work may have of this machine."""
-        memory_bytes = lent_memory_bytes(self._capacity, self._config.lend.memory_bytes)
-        return Lent(self._slots, memory_bytes, self._gpus.gpus)
-
-    def _offer(self, phase: Phase) -> Offer:
-        return make_offer(
-            replace(self._capacity, gpus=self._gpus.gpus, faults=self._gpus.faults),
-            phase=phase,
-            slots=self._slots,
-            memory_bytes=self._config.lend.memory_bytes,
-            cage=self._workers.level,
-            own_operator_only=True,
-            layers=self._workers.layers,
-        )
 
     def _started(self) -> Started:
         facts = self._identity.facts
@@ -333,6 +375,7 @@ class Daemon:
             facts.mesh_name,
             self._identity.name.operator,
             self._net.bound,
-            self._slots,
+            self._lending.slots,
             self._workers.isolation,
+            self._lending.told(),
         )

@@ -31,7 +31,10 @@ def run_node(
     *,
     worker_module: str = WORKER_MODULE,
 ) -> None:
-    """Run this user's node until SIGTERM or SIGINT; a second signal ends it without a drain. Raise `MeshdError`."""
+    """Run this user's node until SIGTERM or SIGINT; a second one ends it without a drain. Raise `MeshdError`.
+
+    SIGHUP has it read its charter anew.
+    """
     folder = node_folder(environ, uid)
     config = load(folder, environ)
     log.configure(config.log.level, as_json=config.log.json)
@@ -39,7 +42,13 @@ def run_node(
     listener = inherited(environ, LOCAL_SOCKET, socket.SOCK_STREAM)
 
     def build() -> Daemon:
-        return Daemon(NodeFolder(folder, credentials_folder(environ)), config, worker_module=worker_module, local=listener)
+        return Daemon(
+            NodeFolder(folder, credentials_folder(environ)),
+            config,
+            read_config=lambda: load(folder, environ),
+            worker_module=worker_module,
+            local=listener,
+        )
 
     def started(facts: Started) -> None:
         notifier.ready(f"node {facts.node_name} of mesh {facts.mesh_name}")
@@ -58,16 +67,20 @@ async def _run(build: Callable[[], Daemon], on_started: Callable[[Started], None
     gc.set_threshold(*_GC_THRESHOLDS)
     gc.enable()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, notifier)
+        nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, daemon.reload, notifier)
         nursery.start_soon(notifier.beat)
         await daemon.run(on_started, stop)
         nursery.cancel_scope.cancel()
 
 
-async def _obey_signals(stop: trio.Event, at_once: trio.CancelScope, notifier: Notifier) -> None:
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async for _ in signals:
-            if stop.is_set():
+async def _obey_signals(
+    stop: trio.Event, at_once: trio.CancelScope, reload: Callable[[], None], notifier: Notifier
+) -> None:
+    with trio.open_signal_receiver(*_SIGNALS, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                reload()
+            elif stop.is_set():
                 at_once.cancel()
             else:
                 notifier.stopping("draining")

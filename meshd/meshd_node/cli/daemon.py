@@ -8,7 +8,7 @@ from meshd_node.cli.exits import Exit
 from meshd_node.errors import MeshdError
 from meshd_protocol.errors import MalformedId
 from meshd_protocol.ids import JobId, from_text
-from meshd_protocol.messages.local import Ask, CancelJob, DenialCode, Drain, Question, Revoke
+from meshd_protocol.messages.local import Ask, CancelJob, DenialCode, Drain, Question, Reload, Revoke
 from meshd_sdk.errors import MeshError, MeshRefused
 from meshd_sdk.location import socket_path
 from meshd_sdk.session import Session
@@ -70,7 +70,7 @@ _REFUSALS: Final = {
 
 
 @contextmanager
-def asking() -> Iterator[Callable[[Ask | Drain | Revoke], Any]]:
+def asking() -> Iterator[Callable[[Ask | Drain | Reload | Revoke], Any]]:
     """What puts any number of questions and orders to the local daemon on one connection, and returns their JSON."""
     with _session() as session:
         yield session.ask

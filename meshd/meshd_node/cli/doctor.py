@@ -8,6 +8,7 @@ import click
 
 from meshd_node.capacity.gpus import load_nvml, survey
 from meshd_node.capacity.pythons import PYTHON
+from meshd_node.cli.charter import brief
 from meshd_node.cli.daemon import DaemonAbsent, ask
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
@@ -35,14 +36,20 @@ def doctor(output: Output, *, here: bool, as_json: bool) -> int:
     found = _proved_by_daemon(daemon) or _proved_here()
     found |= _resources()
     found["daemon"] = None if daemon is None else daemon["isolation"]
+    found["charter"] = None if daemon is None else daemon["charter"]
     # A daemon without a cage is not made well by the cages that there could be.
     caged = daemon is None or found["proved_by"] == "daemon"
-    found["ok"] = caged and found["level"] == _STRICT and not found["gpu_faults"]
+    found["ok"] = caged and found["level"] == _STRICT and not found["gpu_faults"] and _is_read(daemon)
     if as_json:
         output.json(found)
     else:
         _print(output, found)
     return Exit.OK if found["ok"] else Exit.FAILED
+
+
+def _is_read(daemon: dict[str, Any] | None) -> bool:
+    """Whether the charter that holds is the one in the file."""
+    return daemon is None or not daemon["charter"]["fault"]
 
 
 def _status() -> dict[str, Any] | None:
@@ -103,6 +110,10 @@ def _resources() -> dict[str, Any]:
 def _print(output: Output, found: dict[str, Any]) -> None:
     if found["daemon"] is not None:
         output.line(f"daemon    its work is {printable(found['daemon'])}")
+    if found["charter"] is not None:
+        output.line(f"charter   {brief(found['charter'])}")
+        if found["charter"]["fault"]:
+            output.line(f"MEND      {printable(found['charter']['fault'])}; the charter before it holds")
     by = f", by {found['maker']}" if found["maker"] else ""
     output.line(f"cage      {found['level']}{by}, as proved by {_who(found)}")
     if found["proved_by"] != "daemon":

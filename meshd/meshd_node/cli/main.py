@@ -25,6 +25,8 @@ _VERBS: Final = {
     "lookup": "Find a node, a job or a blob, wherever in the mesh it is.",
     "netcheck": "Say what of this node others can reach, how clocks differ, and what to mend.",
     "doctor": "Say what keeps work apart from this machine, what is missing, and how to get it.",
+    "charter": "Say what this machine lends: to whom, when, how much, and what of it holds now.",
+    "reload": "Have this node read its charter again, now.",
     "install": "Have systemd run this machine's node.",
     "uninstall": "Take this machine's node out of systemd's hands.",
     "drain": "Have this node finish what runs and take nothing new.",

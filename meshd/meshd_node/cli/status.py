@@ -4,9 +4,10 @@ import time
 
 import click
 
+from meshd_node.cli.charter import brief
 from meshd_node.cli.daemon import ask
 from meshd_node.cli.output import Output
-from meshd_node.cli.text import counted, table_of
+from meshd_node.cli.text import counted, printable, table_of
 from meshd_protocol.messages.local import Question
 
 
@@ -35,5 +36,8 @@ def status(output: Output, *, as_json: bool) -> int:
     for each in found["environments"]:
         packages = counted(each["packages"], "package")
         output.line(f"packages  {each['digest'][:12]}, {packages}: {each['state']} ({each['seconds']:g} s)")
+    output.line(f"charter   {brief(found['charter'])}")
+    if fault := found["charter"]["fault"]:
+        output.line(f"MEND      {printable(fault)}; the charter before it holds")
     output.line(f"version   {found['version']}, certificate valid for {counted(days, 'day')}")
     return 0

@@ -6,6 +6,7 @@ import click
 
 from meshd_node.app.daemon import Started
 from meshd_node.app.run import run_node
+from meshd_node.cli.charter import brief
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
 
@@ -26,5 +27,5 @@ def ready_line(started: Started) -> str:
     """What a node says once it is ready: who, where, and how its work is kept apart."""
     work = "lends no workers"
     if started.slots:
-        work = f"{started.slots} workers for operator {started.operator} only, since work is {started.isolation}"
+        work = f"{started.slots} workers, work is {started.isolation}; {brief(started.charter)}"
     return f"ready: {started.node_name} of mesh {started.mesh_name} on {', '.join(started.listening)}; {work}"

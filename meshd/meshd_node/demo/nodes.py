@@ -27,7 +27,7 @@ NAMES: Final = ("ada", "grace", "alan", "mallory")
 LIAR: Final = "mallory"
 _LISTEN: Final = "127.0.0.1:0"
 # One worker each: the demo's machine has few CPUs, and four nodes share them.
-_SETTINGS: Final = {"MESHD_LEND_SLOTS": "1", "MESHD_LOG_LEVEL": "error", "MESHD_DRAIN_S": "1"}
+_SETTINGS: Final = {"MESHD_CHARTER_SLOTS": "1", "MESHD_LOG_LEVEL": "error", "MESHD_DRAIN_S": "1"}
 # What would make a daemon of the demo another one than that of the next user: its settings, and systemd's socket.
 _NOT_INHERITED: Final = ("MESHD_", "NOTIFY_SOCKET", "WATCHDOG_")
 _START_S: Final = 15.0

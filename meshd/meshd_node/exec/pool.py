@@ -127,6 +127,12 @@ class WorkerPool:
         self._there = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._scratch = Path()
+        self._scratch_bytes = 0
+
+    @property
+    def proved(self) -> bool:
+        """Whether it is known what keeps work apart."""
+        return self._proved is not None
 
     @property
     def level(self) -> CageLevel:
@@ -154,7 +160,7 @@ class WorkerPool:
         log.debug("worker_starts", worker=number, uid=tenant.submitter.uid)
         try:
             site = self._site_of(tenant.harness.environment)
-            self._make(_start(number, tenant, site, gpus, memory_bytes), self._nursery)
+            self._make(_start(number, tenant, site, gpus, memory_bytes, self._scratch_bytes), self._nursery)
         except OSError as error:  # out of descriptors
             self._nursery.start_soon(self._not_made, number, str(error))
 
@@ -187,6 +193,10 @@ class WorkerPool:
             )
         )
         worker.wire.flush()
+
+    def limit_scratch(self, scratch_bytes: int) -> None:
+        """Let cages from now on have no more scratch space than that; 0 is what they have by themselves."""
+        self._scratch_bytes = scratch_bytes
 
     def end(self, number: int, reason: str) -> None:
         """Kill a worker; nothing more is told of it."""
@@ -377,10 +387,12 @@ def described(proved: Proved | None) -> str:
     return f"caged ({proved.level.name.lower()}, by {proved.maker})"
 
 
-def _start(number: int, tenant: Tenant, site: str, gpus: tuple[str, ...], memory_bytes: int) -> Start:
+def _start(
+    number: int, tenant: Tenant, site: str, gpus: tuple[str, ...], memory_bytes: int, scratch_bytes: int
+) -> Start:
     """What to ask the warden for. Its cages go by submitter, and by what is fixed when a cage is made."""
     harness = tenant.harness
-    bounds = Bounds(memory_bytes, harness.scratch_bytes, harness.cpu_milli)
+    bounds = Bounds(memory_bytes, harness.scratch_bytes or scratch_bytes, harness.cpu_milli)
     return Start(number, _name_of(tenant.submitter), harness.runtime, site, bounds, list(gpus))
 
 

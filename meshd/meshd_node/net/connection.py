@@ -37,6 +37,10 @@ class Source(Protocol):
 
     queued_bytes: int
 
+    def pause_s(self) -> float:
+        """How long the next frame has to wait; 0 if it may leave now."""
+        ...
+
     def append_next(self, out: bytearray) -> None:
         """Append the next frame; there is one as long as `queued_bytes` is above 0."""
         ...
@@ -187,13 +191,20 @@ class Connection:
     async def drain(self) -> None:
         """Send all that is queued."""
         while not self._pump():
-            await trio.lowlevel.wait_writable(self._socket)
+            if self._cipher:
+                await trio.lowlevel.wait_writable(self._socket)
+            else:
+                await trio.sleep(self._pause_s())
 
     def _pump(self) -> bool:
         """Send for one turn; return whether everything has left."""
         done = self._send_turn()
         self.on_sent()
-        return done
+        return done and not (self.source and self.source.queued_bytes)
+
+    def _pause_s(self) -> float:
+        """How long what is queued has to wait, though the socket would take it."""
+        return self.source.pause_s() if self.source and self.source.queued_bytes else 0.0
 
     def _send_turn(self) -> bool:
         turn = _TURN_BYTES
@@ -216,7 +227,7 @@ class Connection:
     def _encrypt(self) -> bool:
         queue = self.queue
         source = self.source
-        while source is not None and source.queued_bytes and len(queue) < _ENCRYPT_BYTES:
+        while source is not None and source.queued_bytes and len(queue) < _ENCRYPT_BYTES and not source.pause_s():
             source.append_next(queue)
         if queue:
             size, done = min(len(queue), _ENCRYPT_BYTES), 0

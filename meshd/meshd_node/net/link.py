@@ -13,6 +13,7 @@ from meshd_node.net.connection import Connection
 from meshd_node.net.errors import ConnectionLost, PeerClosed
 from meshd_node.net.slices import Assembler, Slicer
 from meshd_node.net.talk import Talk, weight
+from meshd_node.net.throttle import Throttle
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import CloseCode, RemoteProtocolError, UnexpectedMessage
 from meshd_protocol.framing import Channel, Frame, Message
@@ -55,6 +56,7 @@ class Surroundings(Protocol):
 
     config: NetConfig
     talk: Allowance
+    throttle: Throttle
 
     def now(self) -> float:
         """Read the monotonic clock."""
@@ -112,7 +114,7 @@ class Link:
         self._bulk: Connection | None = None
         self._bulk_scope: trio.CancelScope | None = None
         self._bulk_wanted = False
-        self._slicer, self._assembler = Slicer(), Assembler()
+        self._slicer, self._assembler = Slicer(surroundings.throttle), Assembler()
         self._talk = Talk(peer.node, surroundings.talk, surroundings.config)
         self._pinged_at: float | None = None
         self._ping_s = surroundings.config.ping_interval_ms / 1_000

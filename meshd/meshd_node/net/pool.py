@@ -18,6 +18,7 @@ from meshd_node.net.link import End, Link
 from meshd_node.net.revocations import NoRevocations, Revocations
 from meshd_node.net.sessions import Sessions
 from meshd_node.net.sockets import bound_address, listen
+from meshd_node.net.throttle import Throttle
 from meshd_node.net.tls import Credentials
 from meshd_protocol.certificates import Certified
 from meshd_protocol.errors import CloseCode
@@ -48,6 +49,7 @@ class Pool:
         self.sessions = Sessions(self.identity.certified.node)
         self.scratch = Scratch()
         self.talk = Allowance(config.talk_per_s, config.talk_burst)
+        self.throttle = Throttle(clocks.monotonic)
         self._acceptor = Acceptor(self)
         self._dialler = Dialler(self)
         self._serials = 0
@@ -75,6 +77,10 @@ class Pool:
     def renew(self, credentials: Credentials) -> None:
         """Use these from the next connection on; sessions that are up stay. Raise `CertificateRefused`."""
         self.identity = Identity(credentials, self.clocks.wall())
+
+    def limit_upload(self, bytes_per_s: float) -> None:
+        """Send large messages no faster than that, all together; 0 is no bound."""
+        self.throttle.limit(bytes_per_s)
 
     def link(self, node: NodeId) -> Link | None:
         """The session with a peer."""

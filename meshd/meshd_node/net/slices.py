@@ -4,9 +4,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, cast
 
+from meshd_node.net.throttle import Throttle
 from meshd_protocol.errors import FrameTooLarge, MalformedMessage
 from meshd_protocol.framing import Frame
-from meshd_protocol.limits import ASSEMBLY_BYTES_MAX, SLICE_BYTES_MAX
+from meshd_protocol.limits import ASSEMBLY_BYTES_MAX
 from meshd_protocol.messages.peer import PEER, Slice
 
 # We send one large message after the other; a peer that mixes them may mix this many.
@@ -16,7 +17,8 @@ ASSEMBLIES_MAX: Final = 16
 class Slicer:
     """Large messages that wait for the bulk connection, first in, first out."""
 
-    def __init__(self) -> None:
+    def __init__(self, throttle: Throttle) -> None:
+        self._throttle = throttle
         self._waiting: deque[Frame] = deque()
         self._offset = 0
         self.queued_bytes = 0
@@ -26,13 +28,18 @@ class Slicer:
         self._waiting.append(frame)
         self.queued_bytes += len(frame.body)
 
+    def pause_s(self) -> float:
+        """How long the next slice has to wait."""
+        return self._throttle.pause_s()
+
     def append_next(self, out: bytearray) -> None:
         """Append the next slice to `out`; there must be one. Slices are made late: a message is in memory once."""
         kind, stream, body = self._waiting[0]
-        data = body[self._offset : self._offset + SLICE_BYTES_MAX]
+        data = body[self._offset : self._offset + self._throttle.slice_bytes]
         PEER.append(out, Slice(kind, len(body), self._offset, data), stream)
         self._offset += len(data)
         self.queued_bytes -= len(data)
+        self._throttle.spend(len(data))
         if self._offset == len(body):
             self._waiting.popleft()
             self._offset = 0

@@ -1,8 +1,10 @@
 """Which nodes the owner may place work on: members with a session, and those it asks for one while units wait."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
+
+from msgspec import structs
 
 from meshd_node.core.membership.effects import Member, MemberState
 from meshd_node.core.owner.events import ExecutorView
@@ -14,7 +16,7 @@ from meshd_node.services.outflow import Outflow
 from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.ids import NodeId
-from meshd_protocol.records import Phase
+from meshd_protocol.records import Offer, Phase
 
 # Units that the nodes at hand run at once are gone by then: nobody is asked for their sake.
 _FIRST_LOOK_S: Final = 0.05
@@ -52,8 +54,11 @@ class Executors:
         dials: Dials,
         seams: Seams,
         outflow: Outflow,
+        own_offer: Callable[[], Offer],
     ) -> None:
+        """`own_offer` is what this machine lends its own users, who are not bound by when others may have it."""
         self._me = me
+        self._own_offer = own_offer
         self._members = members
         self._jobs = jobs
         self._reach = reach
@@ -87,6 +92,8 @@ class Executors:
     def member_changed(self, member: Member) -> None:
         """A member is new, or differs from before."""
         node = member.node
+        if node == self._me.node and member.offer is not None:
+            member = structs.replace(member, offer=self._own_offer())
         if node != self._me.node:
             self._willing.pop(node, None)
             if member.core.addresses and self._accepts(member):

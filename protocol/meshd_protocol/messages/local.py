@@ -201,11 +201,17 @@ class Drain(Message, frozen=True):
     on: bool
 
 
+class Reload(Message, frozen=True):
+    """Read the charter again, now. Answered with `Answer`. For root and the daemon's user."""
+
+    KIND = 0x51
+
+
 LOCAL: Final = Channel(
     "local",
     [
         ClientHello, Welcome, OpenJob, JobOpened, DefineFunction, SubmitUnits, UnitsEnded, CancelUnits, CloseJob,
-        JobEnded, AttachJob, CancelJob, Ask, Answer, Denial, Revoke, Drain,
+        JobEnded, AttachJob, CancelJob, Ask, Answer, Denial, Revoke, Drain, Reload,
     ],
     LOCAL_FRAME_BYTES_MAX,
 )  # fmt: skip

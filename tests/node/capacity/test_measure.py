@@ -6,7 +6,7 @@ import pytest
 
 from meshd_node.capacity.measure import Capacity, make_offer, measure, platform_text, slots_of
 from meshd_node.capacity.speed import python_loops_per_s
-from meshd_node.config import LendConfig
+from meshd_node.charter.config import CharterConfig
 from meshd_protocol.records import CageLevel, Gpu, Offer, Phase, decode_record, encode_record
 
 CAPACITY = Capacity(
@@ -40,12 +40,12 @@ def test_this_machine_can_be_measured_and_offered() -> None:
 
 
 def test_whole_cpus_make_slots_unless_the_operator_says_how_many() -> None:
-    assert slots_of(LendConfig(), CAPACITY) == 3
-    assert slots_of(LendConfig(slots=7), CAPACITY) == 7
+    assert slots_of(CharterConfig(), CAPACITY) == 3
+    assert slots_of(CharterConfig(slots=7), CAPACITY) == 7
 
 
 def test_less_than_a_cpu_still_makes_one_slot() -> None:
-    assert slots_of(LendConfig(), dataclasses.replace(CAPACITY, cpu_milli=500)) == 1
+    assert slots_of(CharterConfig(), dataclasses.replace(CAPACITY, cpu_milli=500)) == 1
 
 
 def test_a_node_that_runs_nothing_offers_no_slot() -> None:

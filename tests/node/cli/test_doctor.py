@@ -32,6 +32,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "prove_in_turn", lambda makers, cgroups: [STRICT])
 
 
+def daemon(cage: object, isolation: str, **charter: object) -> dict[str, object]:
+    """What a daemon says of itself."""
+    now = {"own": "python", "others": "nothing: its cage is confined"}
+    return {"cage": cage, "isolation": isolation, "charter": {"open": True, "fault": "", "now": now, **charter}}
+
+
 def run(*, here: bool = False, as_json: bool = False) -> tuple[int, str]:
     out = io.StringIO()
     code = doctor.doctor(Output(out), here=here, as_json=as_json)
@@ -70,7 +76,7 @@ def test_json_says_the_same() -> None:
 
 
 def test_a_gpu_that_fails_is_to_be_mended_though_the_cage_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    faulty = GpuSurvey((Gpu("GPU-1", "H200", 1 << 37),), ("GPU 1 can not be used: lost",))
+    faulty = GpuSurvey((Gpu("GPU-1", "H200", 1 << 37),), faults=("GPU 1 can not be used: lost",))
     monkeypatch.setattr(doctor, "survey", lambda nvml: faulty)
 
     code, shown = run()
@@ -83,7 +89,7 @@ def test_a_gpu_that_fails_is_to_be_mended_though_the_cage_is_strict(monkeypatch:
 def test_a_daemon_is_asked_what_it_has_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cages are others than those of whoever asks: it may be root, or have a cgroup of its own."""
     cage = {"level": "confined", "layers": [{"name": "memory", "active": False}]}
-    monkeypatch.setattr(doctor, "ask", lambda question: {"cage": cage, "isolation": "caged (confined)"})
+    monkeypatch.setattr(doctor, "ask", lambda question: daemon(cage, "caged (confined)"))
 
     code, shown = run()
 
@@ -97,7 +103,7 @@ def test_a_daemon_is_asked_what_it_has_proved(monkeypatch: pytest.MonkeyPatch) -
 def test_a_daemon_without_a_cage_is_said_to_be_whatever_cages_there_could_be(
     cage: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "ask", lambda question: {"cage": cage, "isolation": "not caged"})
+    monkeypatch.setattr(doctor, "ask", lambda question: daemon(cage, "not caged"))
 
     code, shown = run()
 
@@ -105,6 +111,21 @@ def test_a_daemon_without_a_cage_is_said_to_be_whatever_cages_there_could_be(
     assert "daemon    its work is not caged" in shown
     assert "MEND      the daemon has proved no cage" in shown
     assert code == Exit.FAILED
+
+
+def test_what_the_charter_lets_in_now_is_told_and_a_broken_one_is_to_be_mended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cage = {"level": "strict", "layers": [{"name": "files", "active": True}]}
+    monkeypatch.setattr(doctor, "ask", lambda question: daemon(cage, "caged"))
+    code, shown = run()
+    assert code == Exit.OK
+    assert "charter   own operator's work: python; other operators': nothing: its cage is confined" in shown
+
+    monkeypatch.setattr(doctor, "ask", lambda question: daemon(cage, "caged", fault="charter.slots\x1b must"))
+    code, shown = run()
+    assert code == Exit.FAILED
+    assert "MEND      charter.slots� must; the charter before it holds" in shown
 
 
 def test_groups_are_named_and_removed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

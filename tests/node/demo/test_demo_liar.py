@@ -74,7 +74,7 @@ def test_the_liar_runs_the_unit_and_alters_what_came_of_it() -> None:
 def test_no_setting_of_the_daemon_names_another_worker() -> None:
     names = {".".join(path) for path, _ in leaves(NodeConfig)}
 
-    assert "lend.slots" in names
+    assert "charter.slots" in names
     assert not {name for name in names if "module" in name or "demo" in name or "lie" in name or "liar" in name}
 
 

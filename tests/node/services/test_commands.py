@@ -13,7 +13,7 @@ from meshd_node.identity.errors import GrantRefused
 from meshd_node.services.local.commands import Commands
 from meshd_protocol.ids import ID_BYTES, NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
-from meshd_protocol.messages.local import Answer, Denial, DenialCode, Drain, Revoke
+from meshd_protocol.messages.local import Answer, Denial, DenialCode, Drain, Reload, Revoke
 from meshd_protocol.records import Revocation
 
 ME, ADA, BOB, GONE = (NodeId(bytes([number]) * ID_BYTES) for number in range(4))
@@ -76,14 +76,19 @@ class World:
     def __init__(self) -> None:
         self.members = FakeMembers([member(ME, "me"), member(ADA, "ada"), member(BOB, "bob", "guests")])
         self.revocations, self.draining = FakeRevocations(), FakeDraining()
-        self.commands = Commands(ME, self.members, self.revocations, self.draining)  # type: ignore[arg-type]
+        self.reloads, self.fault = 0, ""
+        self.commands = Commands(ME, self.members, self.revocations, self.draining, self.reload)  # type: ignore[arg-type]
 
-    def obey(self, command: Revoke | Drain, uid: int = OWN_UID) -> dict[str, Any]:
+    def reload(self) -> str:
+        self.reloads += 1
+        return self.fault
+
+    def obey(self, command: Revoke | Drain | Reload, uid: int = OWN_UID) -> dict[str, Any]:
         answer = self.commands.obey(command, uid)
         assert isinstance(answer, Answer), answer
         return json.loads(answer.json)
 
-    def refused(self, command: Revoke | Drain, uid: int = OWN_UID) -> Denial:
+    def refused(self, command: Revoke | Drain | Reload, uid: int = OWN_UID) -> Denial:
         answer = self.commands.obey(command, uid)
         assert isinstance(answer, Denial)
         assert len(answer.reason) <= REASON_CHARS_MAX
@@ -96,10 +101,20 @@ def world() -> World:
     return World()
 
 
-@pytest.mark.parametrize("command", [Revoke("ada"), Drain(True), Drain(False)])
-def test_other_users_of_the_machine_may_order_nothing(world: World, command: Revoke | Drain) -> None:
+@pytest.mark.parametrize("command", [Revoke("ada"), Drain(True), Drain(False), Reload()])
+def test_other_users_of_the_machine_may_order_nothing(world: World, command: Revoke | Drain | Reload) -> None:
     assert world.refused(command, uid=12_345).code is DenialCode.NOT_ALLOWED
-    assert (world.revocations.revoked, world.draining.story) == ([], [])
+    assert (world.revocations.revoked, world.draining.story, world.reloads) == ([], [], 0)
+
+
+def test_a_charter_that_can_not_be_used_is_a_refusal_that_says_what_is_wrong(world: World) -> None:
+    assert world.obey(Reload()) == {}
+    world.fault = "node.toml: charter.slots must be from -1"
+
+    denial = world.refused(Reload())
+
+    assert (denial.code, denial.reason) == (DenialCode.UNUSABLE, world.fault)
+    assert world.reloads == 2
 
 
 @pytest.mark.parametrize("uid", [0, OWN_UID])

@@ -8,6 +8,8 @@ from itertools import count
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from meshd_node.charter.allowance import Cage
+from meshd_node.charter.config import CharterConfig
 from meshd_node.core import tranche_window
 from meshd_node.core.executor.config import ExecutorConfig
 from meshd_node.core.executor.events import Lent
@@ -101,6 +103,13 @@ class FakeLink:
         self.sent.append(message)
 
 
+class FakeCharter:
+    """The default, open."""
+
+    charter = CharterConfig()
+    closed = ""
+
+
 class FakePool:
     """Starts nothing."""
 
@@ -118,7 +127,11 @@ class FakeJobs:
 def a_service(me: Node) -> ExecutionService:
     seams = Seams(signer=KeySigner(me.key), monotonic=lambda: 0.0)
     made = ExecutionService(
-        Executor(me.certified.node, Lent(2, 2 << 30)), me.certified, seams, Admittance(me.certified), Outflow()
+        Executor(me.certified.node, Lent(2, 2 << 30)),
+        me.certified,
+        seams,
+        Admittance(me.certified, FakeCharter(), Cage),
+        Outflow(),
     )
     environments = None  # none of this work asks for any
     made.connect(FakePool(), FakeJobs(), lambda: None, environments)  # type: ignore[arg-type]
@@ -131,7 +144,7 @@ def a_service(me: Node) -> ExecutionService:
 @pytest.mark.parametrize(
     ("me", "peer", "why"),
     [
-        (Node(2), Node(3, operator="else"), "works for its own operator (lab) only"),
+        (Node(2), Node(3, operator="else"), "other operators' work needs the cage level strict there"),
         (Node(2), Node(3, roles=frozenset({Role.WORKER})), "no role submitter"),
         (Node(2, roles=frozenset({Role.SUBMITTER})), Node(3), "no role worker"),
     ],

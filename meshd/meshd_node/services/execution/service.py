@@ -7,6 +7,7 @@ worker pool with results, by its timer.
 from collections.abc import Callable
 from typing import Protocol, assert_never
 
+from meshd_node.charter.allowance import Allowance
 from meshd_node.core.executor import effects, events
 from meshd_node.core.executor.events import LeasedWork
 from meshd_node.core.executor.machine import Executor
@@ -40,7 +41,7 @@ from meshd_protocol.messages.peer import (
     TrancheOpen,
 )
 from meshd_protocol.messages.worker import WorkResult
-from meshd_protocol.records import Manifest
+from meshd_protocol.records import Manifest, Runtime
 
 
 class OwnJobs(Protocol):
@@ -72,8 +73,12 @@ class ExecutionService:
         self._admittance = admittance
         self._outflow = outflow
         self._links: dict[NodeId, Link] = {}
-        # Of the owners that may send work; of all others, nothing is looked at or kept.
+        # Of the owners that may send work, or might in this session; of all others, nothing is looked at or kept.
         self._intakes: dict[NodeId, Intake] = {}
+        # What each owner that is here may have run, this node itself among them.
+        self._allowed: dict[NodeId, Allowance] = {}
+        # Those of them that the machine knows: they may have something run, or might once.
+        self._up: set[NodeId] = set()
         self._handle = OneAtATime(self._apply)
         # Called when work on a GPU failed: perhaps for the GPU's sake.
         self.on_gpu_trouble: Callable[[], None] = lambda: None
@@ -85,7 +90,7 @@ class ExecutionService:
         self._environments = environments
         self._jobs = jobs
         self._drained = drained
-        self._handle(events.OwnerUp(self._me.node))
+        self._allow(self._me)
 
     # --- links ------------------------------------------------------------------------------------------------
 
@@ -93,17 +98,18 @@ class ExecutionService:
         """A session with a node began; it may send work."""
         node = link.peer.node
         self._links[node] = link
-        if not self._admittance.why_not(link.peer):
-            self._intakes[node] = Intake(link.peer, self._me.mesh, self.functions, self.executor.config)
-            self._handle(events.OwnerUp(node))
+        self._allow(link.peer)
 
     def link_down(self, link: Link) -> None:
         """The session ended: nobody waits for its units."""
         node = link.peer.node
         if self._links.get(node) is link:
             del self._links[node]
+            del self._allowed[node]
             if intake := self._intakes.pop(node, None):
                 intake.close()
+            if node in self._up:
+                self._up.remove(node)
                 self._handle(events.OwnerLost(node))
 
     def job_open(self, node: NodeId, message: JobOpen) -> None:
@@ -126,7 +132,7 @@ class ExecutionService:
         """An owner lets this node run units."""
         intake = self._intakes.get(node)
         if intake is None:
-            self._give_back(node, lease, AttemptStatus.REFUSED, self._admittance.why_not(self._links[node].peer))
+            self._give_back(node, lease, AttemptStatus.REFUSED, self._allowed[node].reason)
             return
         match intake.accept(lease):
             case Accepted(manifest, work):
@@ -157,6 +163,9 @@ class ExecutionService:
 
     def own_lease(self, lease: owner_effects.Lease, tenant: Tenant, timeout_ms: int) -> None:
         """Own units to run here: nobody has to prove to this node what it submitted itself."""
+        if reason := self._allowed[self._me.node].why_not(tenant.harness.runtime):
+            self._end_own(lease, reason)
+            return
         work = list(map(LeasedWork, lease.indices, lease.attempts, lease.functions, lease.payloads))
         self._handle(events.LeaseArrived(self._me.node, lease.job, lease.epoch, tenant, timeout_ms, work))
 
@@ -168,6 +177,41 @@ class ExecutionService:
         """An own job ended."""
         self._handle(events.Recalled(self._me.node, job, FIRST_EPOCH, []))
         self.functions.forget(job)
+
+    def _end_own(self, lease: owner_effects.Lease, reason: str) -> None:
+        ends = [
+            AttemptResult(index, attempt, AttemptStatus.REFUSED, b"", 0, reason)
+            for index, attempt in zip(lease.indices, lease.attempts, strict=True)
+        ]
+        self._report_ends(self._me.node, lease.job, lease.epoch, ends)
+
+    # --- what is allowed --------------------------------------------------------------------------------------
+
+    def review(self) -> None:
+        """The charter, or what keeps work apart, is another than before: what does not fit it is handed back."""
+        for owner in (self._me, *(link.peer for link in self._links.values())):
+            self._allow(owner)
+        self._outflow.flush()
+
+    def _allow(self, owner: Certified) -> None:
+        """See what an owner may have run here now, and make it so."""
+        node, allowed = owner.node, self._admittance.allowance(owner)
+        before = self._allowed.get(node)
+        self._allowed[node] = allowed
+        # Another reason for the same gives no more time to what runs.
+        if before is not None and before.runtimes == allowed.runtimes:
+            return
+        if node not in self._up:
+            if not allowed.runtimes:
+                return
+            self._up.add(node)
+            if node != self._me.node:
+                self._intakes[node] = Intake(owner, self._me.mesh, self.functions, self.executor.config)
+            self._handle(events.OwnerUp(node))
+            if len(allowed.runtimes) == len(Runtime):
+                return
+        until = self._seams.monotonic() + self._admittance.grace_s
+        self._handle(events.OwnerBound(node, allowed.runtimes, until, allowed.reason))
 
     # --- workers ----------------------------------------------------------------------------------------------
 
@@ -239,7 +283,7 @@ class ExecutionService:
     # --- the machine ------------------------------------------------------------------------------------------
 
     def _run(self, node: NodeId, lease: LeaseGrant, manifest: Manifest, work: list[LeasedWork]) -> None:
-        refusal = self._admittance.refusal(manifest)
+        refusal = self._admittance.refusal(self._allowed[node], manifest.needs)
         if refusal:
             self._give_back(node, lease, AttemptStatus.REFUSED, refusal)
             return

@@ -56,6 +56,7 @@ class Answers:
         isolation: Callable[[], str],
         draining: Callable[[], bool],
         environments: Callable[[], list[EnvironmentRow]],
+        charter: Callable[[], Json],
     ) -> None:
         self._me = me
         self._mesh_name = mesh_name
@@ -70,6 +71,7 @@ class Answers:
         self._isolation = isolation
         self._draining = draining
         self._environments = environments
+        self._charter = charter
 
     def welcome(self) -> Welcome:
         """The answer to a program's hello."""
@@ -153,6 +155,7 @@ class Answers:
             "isolation": self._isolation(),
             "environments": list(map(_environment, self._environments())),
             "cage": None if own is None else _cage(own.offer),
+            "charter": self._charter(),
             # Once it is renewed, it is first published.
             "certificate_expires": (self._me if own is None else own.certified).not_after,
             "sent": {

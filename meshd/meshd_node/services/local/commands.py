@@ -1,7 +1,8 @@
-"""What root and the daemon's own user may order over the local socket: revocations and drains. Spec: 11-local.md."""
+"""What root and the daemon's own user may order over the local socket: see `Commands`. Spec: 11-local.md."""
 
 import json
 import os
+from collections.abc import Callable
 from typing import Final, assert_never
 
 from meshd_node.errors import MeshdError
@@ -10,21 +11,30 @@ from meshd_node.services.meant import Members, ambiguous, id_meant, members_mean
 from meshd_node.services.revocations import RevocationService
 from meshd_protocol.ids import NodeId, to_text
 from meshd_protocol.limits import REASON_CHARS_MAX
-from meshd_protocol.messages.local import Answer, Denial, DenialCode, Drain, Revoke
+from meshd_protocol.messages.local import Answer, Denial, DenialCode, Drain, Reload, Revoke
 
 _ROOT_UID: Final = 0
 
 
 class Commands:
-    """Obeys those who may. All of it is synchronous, with one small write to the disk at most."""
+    """Revocations, drains, a charter read anew, for those who may. Synchronous, one small write to the disk at most."""
 
-    def __init__(self, me: NodeId, members: Members, revocations: RevocationService, draining: Draining) -> None:
+    def __init__(
+        self,
+        me: NodeId,
+        members: Members,
+        revocations: RevocationService,
+        draining: Draining,
+        reload: Callable[[], str],
+    ) -> None:
+        """`reload` reads the charter anew and says what is wrong with it."""
         self._me = me
         self._members = members
         self._revocations = revocations
         self._draining = draining
+        self._reload = reload
 
-    def obey(self, command: Revoke | Drain, uid: int) -> Answer | Denial:
+    def obey(self, command: Revoke | Drain | Reload, uid: int) -> Answer | Denial:
         """Do it, or say why not."""
         if uid not in (_ROOT_UID, os.getuid()):
             who = "root and the user that the daemon runs as"
@@ -34,6 +44,9 @@ class Commands:
                 return self._revoke(command)
             case Drain(on):
                 return self._drain(on=on)
+            case Reload():
+                fault = self._reload()
+                return _denied(DenialCode.UNUSABLE, fault) if fault else Answer(b"{}")
             case _:
                 assert_never(command)
 

@@ -33,6 +33,7 @@ from meshd_protocol.messages.local import (
     JobOpened,
     OpenJob,
     Outcome,
+    Reload,
     Revoke,
     SubmitUnits,
     UnitsEnded,
@@ -164,7 +165,7 @@ class Session:
     # --- messages ---------------------------------------------------------------------------------------------
 
     def _messages(self, batch: Batch) -> None:
-        if sum(isinstance(message, Ask | Revoke | Drain) for message, _ in batch) > QUESTIONS_MAX:
+        if sum(isinstance(message, Ask | Revoke | Drain | Reload) for message, _ in batch) > QUESTIONS_MAX:
             raise UnexpectedMessage(f"more than {QUESTIONS_MAX} questions at once: wait for the answers")
         for message, stream in batch:
             self._message(message, stream)
@@ -198,7 +199,7 @@ class Session:
                     self._send(Answer(b"{}"), stream)
             case Ask():
                 self._ask(message, stream)
-            case Revoke() | Drain():
+            case Revoke() | Drain() | Reload():
                 self._send(self._commands.obey(message, self._uid), stream)
             case _:
                 raise UnexpectedMessage(f"a program does not send {type(message).__name__}")

@@ -1,0 +1,1 @@
+"""The charter: what this machine's operator lends, to whom, when and how well caged. Rules, and what they go by."""

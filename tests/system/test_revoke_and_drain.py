@@ -54,6 +54,22 @@ def test_drain_waits_for_what_runs_if_it_is_told_to(lab, until) -> None:
         assert future.result(30) == 1.0
 
 
+def test_drain_of_a_node_without_others_ends_and_names_the_job_that_waits(lab, until) -> None:
+    """Its own job can run nowhere while it drains: whoever waited for that waited for ever."""
+    (a,) = lab.found(1)
+    with a.mesh() as mesh:
+        napping = [mesh.submit(nap, 2.0) for _ in range(2)]
+        until(a.workers)
+
+        waited = a.cli("drain", "--wait")
+
+        assert waited.returncode == Exit.FAILED
+        assert "1 unit" in waited.stderr
+        assert "meshd cancel" in waited.stderr
+        assert a.cli("drain", "--off").returncode == 0
+        assert [each.result(30) for each in napping] == [2.0, 2.0]
+
+
 def test_drain_does_not_survive_a_restart(lab, until) -> None:
     (a,) = lab.found(1)
     assert a.cli("drain").returncode == 0

@@ -7,14 +7,18 @@ from typing import Final
 import trio
 
 from meshd_node.core.owner.machine import Owner
+from meshd_node.core.owner.summaries import JobSummary
 from meshd_node.log import log
 from meshd_node.seams import Seams
 from meshd_node.services.execution.service import ExecutionService
 from meshd_node.services.outflow import Outflow
+from meshd_protocol.ids import to_text
 from meshd_protocol.records import Phase
 
 # The executor ends what still runs at the drain's end; its workers are gone at once.
 _GRACE_S: Final = 1.0
+# Of the jobs that keep a drain from its end so many are named, those that wait for longest.
+_NAMED_MAX: Final = 8
 
 
 class Draining:
@@ -69,9 +73,16 @@ class Draining:
 
     def progress(self) -> dict[str, object]:
         """What is still to be finished: units that run here, and units of this node's own jobs, wherever they are."""
-        own = sum(job.waiting + job.running for job in self._owner.jobs())
+        jobs = [job for job in self._owner.jobs() if job.waiting + job.running]
         return {
             "state": "draining" if self.on else "ready",
             "running": self._execution.executor.running,
-            "own_units": own,
+            "own_units": sum(job.waiting + job.running for job in jobs),
+            "own_running": sum(job.running for job in jobs),
+            "kept_by": [self._keeper(job) for job in jobs[:_NAMED_MAX]],
         }
+
+    def _keeper(self, job: JobSummary) -> dict[str, object]:
+        # The first line counts units, the others say what they wait for.
+        why = self._owner.why(job.job, None, self._seams.monotonic())[1:]
+        return {"job": to_text(job.job), "name": job.name, "units": job.waiting + job.running, "why": why}

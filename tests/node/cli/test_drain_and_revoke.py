@@ -47,8 +47,13 @@ def daemon(monkeypatch) -> FakeDaemon:
     return fake
 
 
-def progress(running: int, own_units: int, state: str = "draining") -> dict[str, Any]:
-    return {"state": state, "running": running, "own_units": own_units}
+WAITING = {"job": "j1", "name": "sweep", "units": 3, "why": ["no node is connected that could run it"]}
+
+
+def progress(running: int, own_units: int, state: str = "draining", own_running: int = 0) -> dict[str, Any]:
+    kept_by = [WAITING] if own_units else []
+    found = {"state": state, "running": running, "own_units": own_units, "own_running": own_running}
+    return found | {"kept_by": kept_by}
 
 
 def test_drain_returns_at_once_and_says_what_still_runs(daemon: FakeDaemon) -> None:
@@ -74,6 +79,25 @@ def test_drain_that_waits_asks_until_nothing_is_left(daemon: FakeDaemon) -> None
     assert (
         daemon.err.getvalue() == "draining, not done yet: 1 unit running here, 1 unit of this node's own jobs to end\n"
     )
+
+
+def test_drain_that_waits_ends_when_nothing_can_happen_and_says_what_keeps_it(daemon: FakeDaemon) -> None:
+    """A node without others had a job of its own: whoever waited for its end waited for ever."""
+    daemon.answers = [progress(1, 4), *[progress(0, 3)] * 21]
+    pauses: list[float] = []
+
+    assert drain(daemon.output, on=True, wait=True, as_json=False, pause=pauses.append) == Exit.FAILED
+
+    assert sum(pauses[1:]) == 10.0
+    assert "job j1 (sweep), 3 units: no node is connected that could run it" in daemon.err.getvalue()
+    assert "meshd cancel ID" in daemon.err.getvalue()
+
+
+def test_drain_waits_for_as_long_as_own_units_run_somewhere(daemon: FakeDaemon) -> None:
+    """A unit may take an hour on another node: that nothing changes meanwhile says nothing."""
+    daemon.answers = [*[progress(0, 1, own_running=1)] * 7_200, progress(0, 0)]
+
+    assert drain(daemon.output, on=True, wait=True, as_json=False, pause=lambda _: None) == Exit.OK
 
 
 def test_drain_off_takes_work_again(daemon: FakeDaemon) -> None:

@@ -10,7 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from meshd_node.seams import KeySigner, Seams
 from meshd_node.services.draining import Draining
+from meshd_protocol.ids import JobId, to_text
 from meshd_protocol.records import Phase
+
+JOB = JobId(bytes([7] * 20))
 
 
 class World:
@@ -19,9 +22,13 @@ class World:
     def __init__(self) -> None:
         self.story: list[object] = []
         self.executor = SimpleNamespace(running=2)
-        self.jobs: list[Any] = [SimpleNamespace(waiting=3, running=1), SimpleNamespace(waiting=0, running=0)]
+        self.jobs: list[Any] = [
+            SimpleNamespace(job=JOB, name="sweep", waiting=3, running=1),
+            SimpleNamespace(job=JobId(bytes(20)), name="ended", waiting=0, running=0),
+        ]
         seams = Seams(signer=KeySigner(Ed25519PrivateKey.from_private_bytes(bytes(32))))
-        owner, outflow = SimpleNamespace(jobs=lambda: self.jobs), SimpleNamespace(flush=lambda: self.note("flush"))
+        owner = SimpleNamespace(jobs=lambda: self.jobs, why=lambda job, index, now: ["counts", "no node is connected"])
+        outflow = SimpleNamespace(flush=lambda: self.note("flush"))
         self.draining = Draining(self, owner, self.note, seams, outflow)  # type: ignore[arg-type]
 
     def note(self, what: object) -> None:
@@ -39,15 +46,21 @@ def world() -> World:
     return World()
 
 
-def test_drain_is_told_to_the_mesh_once_and_has_no_end(world: World) -> None:
+async def test_drain_is_told_to_the_mesh_once_and_has_no_end(world: World) -> None:
     world.draining.begin()
     world.draining.begin()
 
     assert world.story == [Phase.DRAINING, "for ever", "for ever"]
-    assert world.draining.progress() == {"state": "draining", "running": 2, "own_units": 4}
+    assert world.draining.progress() == {
+        "state": "draining",
+        "running": 2,
+        "own_units": 4,
+        "own_running": 1,
+        "kept_by": [{"job": to_text(JOB), "name": "sweep", "units": 4, "why": ["no node is connected"]}],
+    }
 
 
-def test_node_that_takes_work_again_says_so_before_it_does(world: World) -> None:
+async def test_node_that_takes_work_again_says_so_before_it_does(world: World) -> None:
     world.draining.begin()
     world.story.clear()
 

@@ -1,6 +1,9 @@
 """`meshd netcheck`: what of this node others can reach, how clocks differ, and what to mend."""
 
-from typing import Any
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import click
 
@@ -9,6 +12,9 @@ from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
 from meshd_node.cli.text import counted, number, printable, short, table_of
 from meshd_protocol.messages.local import Ask, Question
+
+# Peers that live answer sooner.
+_SLOW_S: Final = 1.0
 
 
 @click.command("netcheck")
@@ -19,14 +25,27 @@ def command(as_json: bool) -> int:
 
 
 def netcheck(output: Output, *, as_json: bool) -> int:
-    """Ask the daemon, which takes some seconds, and print."""
-    with asking() as ask:
+    """Ask the daemon, which takes some seconds where a peer does not answer, and print."""
+    with asking() as ask, _noted_if_slow(output):
         found = table_of(ask(Ask(Question.NETCHECK)))
     if as_json:
         output.json(found)
     else:
         _print(output, found)
     return Exit.OK if found["ok"] else Exit.FAILED
+
+
+@contextmanager
+def _noted_if_slow(output: Output) -> Iterator[None]:
+    """Say what is waited for, if it takes long: a frozen peer is heard of as one that did not answer."""
+    timer = threading.Timer(
+        _SLOW_S, output.note, ("peers dial this node back; not all have answered, wait 8 s at most",)
+    )
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _print(output: Output, found: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
 """What lookup and netcheck print for people, and how they end."""
 
 import io
+import json
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 
@@ -113,6 +115,26 @@ def test_netcheck_that_found_something_to_mend_ends_with_code_1(answering) -> No
     assert "unreached  s:1: �[2Jrefused, 9 s ago" in lines
     assert "standing   certificate valid for 80 days, 1 issuer in sight" in lines
     assert "\x1b" not in out.getvalue()
+
+
+def test_netcheck_says_what_it_waits_for_when_a_peer_is_frozen(monkeypatch) -> None:
+    """It was silent for the 8 s in which a frozen peer might have answered, as if it hung itself."""
+    out, err, noted = io.StringIO(), io.StringIO(), threading.Event()
+
+    class Watched(Output):
+        def note(self, text: str) -> None:
+            super().note(text)
+            noted.set()
+
+    def answer_late(question) -> dict[str, object]:
+        assert noted.wait(30), "a person was left alone"
+        return CHECKED
+
+    monkeypatch.setattr(netcheck, "asking", lambda: nullcontext(answer_late))
+    netcheck.netcheck(Watched(out, err), as_json=True)
+
+    assert "not all have answered" in err.getvalue()
+    assert json.loads(out.getvalue()) == CHECKED
 
 
 def test_netcheck_of_a_node_that_is_fine_ends_with_code_0(answering) -> None:

@@ -176,19 +176,36 @@ async def test_what_this_node_publishes_another_accepts(nursery, autojump_clock)
     assert theirs.member(ME.node).offer == offer()
 
 
-def test_a_node_that_finds_nobody_says_so_once_until_it_has_met_somebody(capsys) -> None:
+async def test_a_node_that_finds_nobody_says_so_once_until_it_has_met_somebody(nursery, autojump_clock, capsys) -> None:
     """All machines had got new addresses: each said that it was ready, and no more."""
-    membership, _ = service(seeds=("a:1", "b:1"))
-    for address in ("a:1", "b:1", "a:1"):
-        membership.dial_failed(None, address, refused=True)
+    membership, _ = service(seeds=("a:1", "b:1"), monotonic=trio.current_time)
+    await nursery.start(membership.run)
+    for _ in range(10):
+        for address in ("a:1", "b:1"):
+            membership.dial_failed(None, address, refused=True)
+        await trio.sleep(10)
     assert capsys.readouterr().err.count("nobody_answers") == 1
 
     membership.link_up(ALICE.node, "a:1")
     membership.dial_failed(None, "a:1", refused=True)
+    await trio.sleep(60)
     assert "nobody_answers" not in capsys.readouterr().err
     membership.link_down(ALICE.node, refused=False)
     membership.dial_failed(None, "a:1", refused=True)
+    await trio.sleep(60)
     assert "nobody_answers" in capsys.readouterr().err
+
+
+async def test_a_lab_that_starts_again_is_not_told_that_nobody_answers(nursery, autojump_clock, capsys) -> None:
+    """The first to start finds its seeds down, and is called by them a second later."""
+    membership, _ = service(seeds=("a:1",), monotonic=trio.current_time)
+    await nursery.start(membership.run)
+    membership.dial_failed(None, "a:1", refused=True)
+    await trio.sleep(1)
+    membership.link_up(ALICE.node)
+    await trio.sleep(60)
+
+    assert "nobody_answers" not in capsys.readouterr().err
 
 
 def test_a_publisher_renews_its_certificate_without_becoming_another_member() -> None:

@@ -43,6 +43,7 @@ from meshd_node.seams import Seams
 from meshd_node.services.membership.claims import sign_claim
 from meshd_node.services.membership.news import News
 from meshd_node.services.membership.own_states import OwnStates
+from meshd_node.services.membership.solitude import Solitude
 from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified
@@ -121,7 +122,7 @@ class MembershipService:
         self._seams = seams
         self._news = News(setup.certified, setup.root_key, machine, seams)
         self._load: Load | None = None
-        self._said_alone = False
+        self._solitude = Solitude()
         self._machine_at = math.inf
         self._handle = OneAtATime(self._apply)
         self._timer = Timer(self._fire, outside.flush)
@@ -160,7 +161,7 @@ class MembershipService:
 
     def link_up(self, node: NodeId, dialled: str = "") -> None:
         """A control session began; `dialled` is the address if we dialled it."""
-        self._said_alone = False
+        self._solitude.met()
         self._news.greet(node)
         if dialled:
             self._seeds.answered(dialled, node)
@@ -176,11 +177,10 @@ class MembershipService:
         if node is not None:
             self._handle(DialFailed(node, refused))
             return
-        self._seeds.failed(address, self._seams.monotonic())
-        if self._seeds.all_fail() and not self._news.peers() and not self._said_alone:
-            # A node that is ready and finds nobody looks like one that is fine.
-            self._said_alone = True
-            log.warning("nobody_answers", tried_last=address, see="meshd netcheck")
+        now = self._seams.monotonic()
+        self._seeds.failed(address, now)
+        if self._seeds.all_fail() and not self._news.peers():
+            self._solitude.failed(address, now)
         self._set_timer()
 
     def message(self, sender: NodeId, message: Incoming) -> None:
@@ -272,10 +272,11 @@ class MembershipService:
                 assert_never(effect)
 
     def _set_timer(self) -> None:
-        self._timer.set(min(self._machine_at, self._seeds.next_at()))
+        self._timer.set(min(self._machine_at, self._seeds.next_at(), self._solitude.next_at()))
 
     def _fire(self) -> None:
         now = self._seams.monotonic()
+        self._solitude.tick(now)
         if now >= self._seeds.next_at():
             self._try_seeds(now)
         if now >= self._machine_at:

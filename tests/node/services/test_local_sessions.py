@@ -6,6 +6,7 @@ import trio.testing
 
 from meshd_node.services.jobs import service
 from meshd_node.services.local import session
+from meshd_protocol.ids import function_digest
 from meshd_protocol.messages.attempts import UnitStatus
 from meshd_protocol.messages.local import (
     Answer,
@@ -30,6 +31,8 @@ from meshd_protocol.messages.local import (
 from meshd_protocol.records import Needs, Policy
 
 OPEN = OpenJob("job", Policy(), Needs(), False)
+LOCK = b"six==1.17.0 \\\n    --hash=sha256:" + b"a" * 64 + b"\n"
+PACKED = OpenJob("job", Policy(), Needs(environment=function_digest(LOCK)), False)
 DETACHED = OpenJob("job", Policy(), Needs(), True)
 FUNCTION = DefineFunction(0, b"function")
 
@@ -132,6 +135,7 @@ async def test_another_users_job_is_neither_read_nor_cancelled(daemon) -> None:
         (ClientHello([1], "again"),),
         (OPEN, OPEN),
         (OPEN, units(1)),
+        (PACKED, FUNCTION, units(1)),
         (OPEN, FUNCTION, units(1), CloseJob(), units(1)),
         (JobEnded("done", ""),),
     ],
@@ -144,6 +148,15 @@ async def test_what_makes_no_sense_ends_the_connection_with_a_reason(daemon, mes
     assert denial.code is DenialCode.PROTOCOL
     assert denial.reason
     assert program.is_hung_up_on()
+
+
+async def test_units_that_need_an_environment_come_after_its_lock(daemon) -> None:
+    daemon.lend()
+    program = await daemon.program()
+    await program.say(PACKED, FUNCTION, DefineFunction(1, LOCK), units(2), stream=1)
+    daemon.finish()
+
+    assert outcomes(program) == [0, 1]
 
 
 async def test_the_first_word_is_a_hello(daemon) -> None:

@@ -76,7 +76,9 @@ class Cages:
             cage = self._cage_for(start.tenant, harness_of(start), now)
         except (OSError, CageError) as error:
             close_all(descriptors)
-            self._failed(str(error), now)
+            # Of an environment that a cage's user can not come to nothing is wrong with other cages.
+            if not start.environment:
+                self._failed(str(error), now)
             self._owe(start.number, str(error), now)
             return
         resident = cage.workers[start.number] = Resident(start.number, start.limits)

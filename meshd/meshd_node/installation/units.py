@@ -1,5 +1,6 @@
 """The texts that are installed: the files of systemd/ for this interpreter, and settings for what this machine has."""
 
+import sysconfig
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,6 @@ def unit_texts(interpreter: str) -> dict[Path, str]:
 
 
 def _folder() -> Path:
-    """Beside this module where meshd was installed, at the top of the tree where it is edited."""
-    package = Path(meshd_node.__file__).parent
-    shipped = package / "installation" / "systemd"
-    return shipped if shipped.is_dir() else package.parents[1] / "systemd"
+    """At the top of the tree where it is edited, else where this environment keeps what is no Python."""
+    edited = Path(meshd_node.__file__).parents[2] / "systemd"
+    return edited if (edited / "meshd.service").exists() else Path(sysconfig.get_path("data")) / "share/meshd/systemd"

@@ -135,6 +135,20 @@ async def test_a_large_message_arrives_whole_whoever_dialled(nodes, size: int, s
     assert sender.pool.link(receiver.id).has_bulk
 
 
+async def test_large_messages_arrive_whole_though_their_sender_may_send_little_at_a_time(nodes) -> None:
+    """20 MB a second for 4 MiB: slices wait on the clock, not on the socket, and small messages do not wait at all."""
+    sender, receiver = await nodes.pair()
+    sender.pool.limit_upload(20e6)
+    message = FunctionData(JOB, bytes(4 * MIB))
+
+    sender.pool.link(receiver.id).send(message)
+    sender.pool.link(receiver.id).send(Credit(7, 7))
+    sender.pool.flush()
+    await receiver.heard.until(lambda: len(receiver.heard.received) == 2)
+
+    assert [message for message, _ in receiver.heard.received] == [Credit(7, 7), message]
+
+
 async def test_large_messages_arrive_in_order_on_any_streams(nodes) -> None:
     a, b = await nodes.pair()
     messages = [FunctionData(JOB, bytes([number]) * (300_000 + number)) for number in range(8)]

@@ -16,6 +16,9 @@ _NETWORK: Final = frozenset(
     {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "SSL_CLIENT_CERT"}
 )
 
+# As many threads and processes as a service may have, not as a machine has cores.
+_THREADS: Final = {"UV_CONCURRENT_DOWNLOADS": "8", "UV_CONCURRENT_INSTALLS": "4", "TOKIO_WORKER_THREADS": "4"}
+
 
 def find_uv() -> Path:
     """The program; raise `EnvironmentRefused` where there is none."""
@@ -49,7 +52,7 @@ def install_command(uv: Path, requirements: Path, site: Path, cache: Path, confi
 def clean_environment(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """What the installer is told of the daemon's surroundings."""
     network = {name: value for name, value in environ.items() if name.upper() in _NETWORK}
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home), **network}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home), **_THREADS, **network}
 
 
 def _places(config: EnvironmentsConfig) -> list[str]:

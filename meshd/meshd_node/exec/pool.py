@@ -8,7 +8,7 @@ import socket
 import struct
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,9 +86,16 @@ class _Worker:
     fault: str = ""
 
     def running(self) -> int | None:
-        """The serial of the unit that it is in, if it was given that unit and has not answered it."""
+        """The serial of the unit that it is in, as far as the worker's own word for that can be believed."""
         (serial,) = _PROGRESS.unpack(self.progress[:PROGRESS_BYTES])
         return serial if serial in self.given else None
+
+    def to_blame(self) -> int | None:
+        """The serial of the unit that it died of: what it says, or else the oldest unit that it has not answered.
+
+        A unit that hid itself would be nobody's fault, and be given to one worker after the other for ever.
+        """
+        return self.running() or next(iter(self.given), None)
 
 
 class WorkerPool:
@@ -309,22 +316,21 @@ class WorkerPool:
                     self._crew.worker_ready(number)
                 case _:
                     raise UnexpectedMessage(f"a worker does not send {type(message).__name__}")
+        _check(results, worker.given)
         for result in results:
-            if worker.given.pop(result.serial, worker) is worker:
-                raise UnexpectedMessage(f"an answer for serial {result.serial}, which it was not given")
-            if result.status not in _WORKERS_ENDS:
-                raise UnexpectedMessage(f"a worker does not say {result.status.name}")
+            del worker.given[result.serial]
         if results and number in self._workers:
             self._crew.worker_ran(number, results)
 
-    def _ended(self, number: int, reason: str) -> None:
+    def _ended(self, number: int, reason: str, *, by_itself: bool = True) -> None:
         """The warden says that a worker is gone. What it still sent is in its socket, and counts."""
         worker = self._workers.get(number)
         if worker is not None:
             self._take_the_rest(number, worker)
         if self._workers.pop(number, None) is not None and worker is not None:
             worker.reading.cancel()
-            self._crew.worker_ended(number, worker.running(), worker.fault or reason)
+            serial = worker.to_blame() if by_itself else worker.running()
+            self._crew.worker_ended(number, serial, worker.fault or reason)
 
     def _take_the_rest(self, number: int, worker: _Worker) -> None:
         try:
@@ -334,7 +340,7 @@ class WorkerPool:
 
     def _lose_all(self) -> None:
         for number in list(self._workers):
-            self._ended(number, "the process that makes workers died")
+            self._ended(number, "the process that makes workers died", by_itself=False)
 
     def _number(self, worker: _Worker, job: JobId, digest: Digest) -> int:
         """The worker's number for a function, which is sent to it if need be."""
@@ -376,6 +382,17 @@ class WorkerPool:
     async def _not_made(self, number: int, reason: str) -> None:
         await trio.lowlevel.checkpoint()
         self._crew.worker_ended(number, None, reason)
+
+
+def _check(results: list[WorkResult], given: Container[int]) -> None:
+    """Raise for what a worker may not answer, before any of its answers counts."""
+    answered = set()
+    for result in results:
+        if result.serial not in given or result.serial in answered:
+            raise UnexpectedMessage(f"an answer for serial {result.serial}, which it was not given")
+        if result.status not in _WORKERS_ENDS:
+            raise UnexpectedMessage(f"a worker does not say {result.status.name}")
+        answered.add(result.serial)
 
 
 def described(proved: Proved | None) -> str:

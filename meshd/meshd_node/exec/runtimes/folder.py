@@ -94,13 +94,14 @@ def _read_into(found: dict[str, bytes], folder: int, name: str, path: str, budge
     descriptor = _open_below(folder, name)
     if descriptor is None:
         return
-    with open(descriptor, "rb") as file:
+    with _opened(descriptor):
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return
         budget.take(len(path.encode()) + status.st_size, f"the output {path!r} of {status.st_size} bytes")
         # It does not grow: whatever could write to it has ended, and if not, no more is read.
-        found[path] = file.read(status.st_size)
+        with open(descriptor, "rb", closefd=False) as file:
+            found[path] = file.read(status.st_size)
 
 
 def _open_below(folder: int, path: str) -> int | None:

@@ -77,7 +77,7 @@ class Needs(Record, frozen=True):
 
     0 leaves a bound to the node: `memory_bytes` and `scratch_bytes` are what a unit may use, and are enforced.
     `gpu_memory_bytes` is of each GPU. `environment` is the digest of a lock (16-environments.md), or empty: it travels
-    as the job's functions do.
+    as the job's functions do. With `own_process` each unit of PYTHON runs in a process that ends with it.
     """
 
     cpu_milli: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
@@ -88,6 +88,7 @@ class Needs(Record, frozen=True):
     scratch_bytes: U63 = 0
     gpu_memory_bytes: U63 = 0
     environment: Annotated[bytes, Meta(max_length=DIGEST_BYTES)] = b""
+    own_process: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for what is no digest."""

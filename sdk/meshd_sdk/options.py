@@ -19,7 +19,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """`replicas` 0 leaves the number of copies to `trust`; `quorum` 0 is a majority of the replicas.
 
     `timeout` is seconds for one attempt, `None` no limit. `retries` are attempts after the first that failed
-    (`None`: 2, and none for what is not pure). `lock` is what the nodes install for Python's units, or empty.
+    (`None`: 2, and none for what is not pure). `own_process` `None` is true for units that want GPUs. `lock` is what
+    the nodes install for Python's units, or empty.
     """
 
     replicas: int = 0
@@ -30,6 +31,7 @@ class Options(Struct, frozen=True, kw_only=True):
     pure: bool = True
     resources: Resources = field(default_factory=Resources)
     name: str = ""
+    own_process: bool | None = None
     lock: bytes = b""
 
     def __post_init__(self) -> None:
@@ -72,13 +74,15 @@ class Options(Struct, frozen=True, kw_only=True):
             gpus=self.resources.gpus,
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
             environment=function_digest(self.lock) if self.lock else b"",
+            # What a driver keeps of a process, and a unit left on the GPU, is given back when the process ends.
+            own_process=self.resources.gpus > 0 if self.own_process is None else self.own_process,
         )
 
     def needs_for(self, runtime: Runtime) -> Needs:
         """What a unit of another runtime than Python asks: any interpreter will do."""
         if self.lock:
             raise ValueError("requirements are for Python functions: commands and modules can not import them")
-        return replace(self.needs, runtime=runtime, python="")
+        return replace(self.needs, runtime=runtime, python="", own_process=False)
 
     @property
     def _timeout_ms(self) -> int:

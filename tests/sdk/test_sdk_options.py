@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshd_protocol.messages.local import OpenJob
-from meshd_protocol.records import Policy
+from meshd_protocol.records import Policy, Runtime
 from meshd_sdk import Mesh, Resources
 from meshd_sdk.location import socket_path
 from meshd_sdk.options import Options
@@ -128,3 +128,13 @@ def test_socket_is_looked_for_in_the_order_that_the_manual_gives(monkeypatch, tm
     monkeypatch.setenv("MESHD_SOCKET", "/some.sock")
     assert Path(socket_path()) == Path("/some.sock")
     assert Path(socket_path("/given.sock")) == Path("/given.sock")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, False), ({"own_process": True}, True), ({"resources": Resources(gpus=1)}, True),
+     ({"resources": Resources(gpus=1), "own_process": False}, False)],
+)  # fmt: skip
+def test_units_have_a_process_of_their_own_if_they_ask_for_it_or_for_gpus(given, expected):
+    assert Options(**given).needs.own_process is expected
+    assert Options(**given).needs_for(Runtime.COMMAND).own_process is False, "a command has one in any case"

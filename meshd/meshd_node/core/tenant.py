@@ -8,7 +8,10 @@ from meshd_protocol.records import Needs, Runtime
 
 
 class Harness(NamedTuple):
-    """What a worker is made with. 0 bytes leave a bound to the node; `gpu_memory_bytes` is of each GPU."""
+    """What a worker is made with. 0 bytes leave a bound to the node; `gpu_memory_bytes` is of each GPU.
+
+    With `own_process` each unit has a process of its own in it, and a crash is that unit's alone.
+    """
 
     runtime: Runtime = Runtime.PYTHON
     environment: bytes = b""
@@ -17,6 +20,7 @@ class Harness(NamedTuple):
     cpu_milli: int = 1_000
     gpus: int = 0
     gpu_memory_bytes: int = 0
+    own_process: bool = False
 
     @property
     def slots(self) -> int:
@@ -53,5 +57,7 @@ def tenant_of(submitter: Submitter, needs: Needs) -> Tenant:
             needs.cpu_milli,
             needs.gpus,
             needs.gpu_memory_bytes,
+            # A command has a process of its own, and a module an instance, in any worker.
+            needs.own_process and needs.runtime is Runtime.PYTHON,
         ),
     )

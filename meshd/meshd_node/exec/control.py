@@ -36,7 +36,8 @@ class Bounds(Struct, frozen=True, array_like=True):
 class Start(Struct, frozen=True, array_like=True, tag=1):
     """Daemon to warden, with the worker's socket and its progress: make worker `number` in a cage of this tenant.
 
-    `environment` is the folder that comes first where modules are looked for, or empty; `gpus` are UUIDs.
+    `environment` is the folder that comes first where modules are looked for, or empty; `gpus` are UUIDs. With
+    `own_process` each of its units runs in a process of its own.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Start(Struct, frozen=True, array_like=True, tag=1):
     environment: str
     limits: Bounds
     gpus: list[str]
+    own_process: bool = False
 
 
 class Kill(Struct, frozen=True, array_like=True, tag=2):
@@ -93,6 +95,7 @@ class Fork(Struct, frozen=True, array_like=True, tag=7):
     runtime: Runtime
     gpus: list[str]
     address_space_bytes: int = 0
+    own_process: bool = False
 
 
 Order: TypeAlias = Start | Kill | Keep
@@ -161,13 +164,13 @@ def close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def describe(status: int) -> str:
+def describe(status: int, who: str = "the worker") -> str:
     """Say in words how a process ended."""
     if status < 0:
-        return "the worker could not be made"
+        return f"{who} could not be made"
     if os.WIFSIGNALED(status):
-        return f"the worker was killed by {_signal_name(os.WTERMSIG(status))}"
-    return f"the worker ended by itself with exit code {os.WEXITSTATUS(status)}"
+        return f"{who} was killed by {_signal_name(os.WTERMSIG(status))}"
+    return f"{who} ended by itself with exit code {os.WEXITSTATUS(status)}"
 
 
 def _read_ancillary(ancillary: list[tuple[int, int, Any]]) -> tuple[list[int], int]:

@@ -54,6 +54,8 @@ _DEATH_KNOWN_S: Final = 0.5
 _FULL_S: Final = 0.01
 # What a worker may say of a unit; the other ends are seen from outside.
 _WORKERS_ENDS: Final = frozenset({AttemptStatus.RETURNED, AttemptStatus.RAISED, AttemptStatus.HANDED_BACK})
+# One whose units have processes of their own outlives their crashes, and tells of them.
+_FORKING_WORKERS_ENDS: Final = _WORKERS_ENDS | {AttemptStatus.CRASHED}
 
 
 class Crew(Protocol):
@@ -78,6 +80,7 @@ class _Worker:
 
     wire: FrameSocket
     progress: mmap.mmap
+    ends: frozenset[AttemptStatus]
     reading: trio.CancelScope = field(default_factory=trio.CancelScope)
     given: dict[int, None] = field(default_factory=dict)
     functions: OrderedDict[tuple[JobId, Digest], int] = field(default_factory=OrderedDict)
@@ -178,7 +181,8 @@ class WorkerPool:
             progress = mmap.mmap(descriptor, PROGRESS_BYTES)
             ours, theirs = socket.socketpair()
             stack.callback(theirs.close)
-            worker = self._workers[start.number] = _Worker(FrameSocket(ours, WORKER), progress)
+            ends = _FORKING_WORKERS_ENDS if start.own_process else _WORKERS_ENDS
+            worker = self._workers[start.number] = _Worker(FrameSocket(ours, WORKER), progress, ends)
             nursery.start_soon(self._serve, start.number, worker)
             self._ask(start, (theirs.fileno(), descriptor))
 
@@ -410,7 +414,8 @@ def _start(
     """What to ask the warden for. Its cages go by submitter, and by what is fixed when a cage is made."""
     harness = tenant.harness
     bounds = Bounds(memory_bytes, harness.scratch_bytes or scratch_bytes, harness.cpu_milli)
-    return Start(number, _name_of(tenant.submitter), harness.runtime, site, bounds, list(gpus))
+    name = _name_of(tenant.submitter)
+    return Start(number, name, harness.runtime, site, bounds, list(gpus), harness.own_process)
 
 
 def _name_of(submitter: Submitter) -> bytes:

@@ -25,6 +25,7 @@ _LATE: Final = {
     Runtime.COMMAND: "meshd_node.exec.runtimes.command",
     Runtime.WASM: "meshd_node.exec.runtimes.wasm",
 }
+_FORKING: Final = "meshd_node.exec.forking"
 # What a unit and its worker must have in common.
 _OURS: Final = frozenset({"meshd_node", "meshd_protocol"})
 # Killed processes are gone in ms; one that the kernel holds is left to it.
@@ -113,7 +114,7 @@ class Zygote:
             if os.getppid() == zygote and _pass(descriptors[2:]):
                 sock, progress = _keep_only(descriptors[0], descriptors[1])
                 self._settle(fork)
-                self._worker_main(fork.runtime)(sock, progress)
+                self._worker_main(fork)(sock, progress)
                 code = 0
         finally:
             os._exit(code)
@@ -128,8 +129,10 @@ class Zygote:
             resource.setrlimit(resource.RLIMIT_AS, (fork.address_space_bytes, fork.address_space_bytes))
         offspring.hide(False)
 
-    def _worker_main(self, runtime: Runtime) -> WorkerMain:
-        return self._python_main if runtime is Runtime.PYTHON else _main_of(_LATE[runtime])
+    def _worker_main(self, fork: Fork) -> WorkerMain:
+        if fork.runtime is not Runtime.PYTHON:
+            return _main_of(_LATE[fork.runtime])
+        return _main_of(_FORKING) if fork.own_process else self._python_main
 
     def _home(self, number: int) -> str:
         return os.path.join(self._scratch, str(number))

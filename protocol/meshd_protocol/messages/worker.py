@@ -41,7 +41,10 @@ class RunUnits(Message, frozen=True):
 
 
 class WorkResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """One unit's end: RETURNED, RAISED or, for a unit that was not started, HANDED_BACK."""
+    """One unit's end: RETURNED, RAISED or, for a unit that was not started, HANDED_BACK.
+
+    CRASHED is said only by a worker whose units have processes of their own.
+    """
 
     serial: U63
     status: AttemptStatus

@@ -1,5 +1,6 @@
 """A pool with real processes, and somebody who is told what its workers do."""
 
+import os
 import pickle
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ import pytest
 import trio
 
 from meshd_node.core.submitter import Submitter
-from meshd_node.core.tenant import Tenant
+from meshd_node.core.tenant import Harness, Tenant
 from meshd_node.exec.pool import WorkerPool
 from meshd_protocol import values
 from meshd_protocol.calls import CallForm
@@ -20,14 +21,15 @@ from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
 
 JOB = JobId(b"j" * 20)
-TENANT = Tenant(Submitter(NodeId(b"n" * 20), 0))
+SUBMITTER = Submitter(NodeId(b"n" * 20), 0)
 WORKER_MODULE = "meshd_node.exec.worker"
 
 
 class Host:
     """Runs functions on workers and keeps what came back."""
 
-    def __init__(self, maker: str = "plain") -> None:
+    def __init__(self, maker: str = "plain", *, own_process: bool = False) -> None:
+        self.tenant = Tenant(SUBMITTER, Harness(own_process=own_process))
         self.functions: dict[Digest, bytes] = {}
         self.ready: set[int] = set()
         self.results: dict[int, dict[int, WorkResult]] = {}
@@ -58,7 +60,7 @@ class Host:
 
     async def start(self, worker: int = 1) -> int:
         self.results[worker] = {}
-        self.pool.start(worker, TENANT, (), 0)
+        self.pool.start(worker, self.tenant, (), 0)
         await self.until(lambda: worker in self.ready)
         return worker
 
@@ -86,6 +88,10 @@ class Host:
             raise values.decode_exception(result.value, lambda *_: None, result.detail)
         return values.decode(result.value)
 
+    async def pid_of(self, worker: int) -> int:
+        """The worker's own process, of which those of its units are children if they have any."""
+        return int(await self.call(worker, os.getppid if self.tenant.harness.own_process else os.getpid))
+
     async def end_of(self, worker: int) -> tuple[int | None, str]:
         await self.until(lambda: worker in self.ended)
         return self.ended[worker]
@@ -106,11 +112,17 @@ class Host:
         self._news = trio.Event()
 
 
+@pytest.fixture(params=[False, True], ids=["inline", "own process"])
+def own_process(request: pytest.FixtureRequest) -> bool:
+    """Whether each unit has a process of its own: whatever a pool promises holds in both cases."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def new_host() -> Callable[[], Any]:
+def new_host(own_process: bool) -> Callable[[], Any]:
     @asynccontextmanager
     async def open_host(maker: str = "plain") -> AsyncIterator[Host]:
-        host = Host(maker)
+        host = Host(maker, own_process=own_process)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(host.pool.run))
             yield host

@@ -16,7 +16,7 @@ from meshd_node.core.executor.events import (
     WorkerReady,
 )
 from meshd_node.core.submitter import Submitter
-from meshd_node.core.tenant import Tenant
+from meshd_node.core.tenant import Harness, Tenant
 from meshd_protocol.limits import BATCH_BYTES
 from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WorkResult
@@ -561,3 +561,16 @@ def test_a_unit_leased_again_after_its_recall_is_known_until_it_ends(bench):
 
     assert bench.ends == []
     assert (bench.machine.queued, bench.machine.running) == (0, 0)
+
+
+def test_a_unit_that_crashed_in_a_process_of_its_own_is_charged_alone(bench):
+    bench.lease(0, 1, 2, harness=Harness(own_process=True))
+    bench.ready()
+    number = next(run.worker for run in bench.runs)
+    crashed = WorkResult(bench.runs[0].serials[0], S.CRASHED, b"", 0, "killed by SIGSEGV")
+    effects = bench.send(WorkerRan(number, [crashed]))
+
+    assert len(bench.ended(S.CRASHED)) == 1
+    assert not any(isinstance(effect, EndWorker | StartWorker) for effect in effects), "its worker goes on"
+    bench.run_all()
+    assert len(bench.ended(S.RETURNED)) == 2

@@ -225,8 +225,9 @@ class Executor:
         worker = self._crew.workers.get(number)
         if worker is None:
             return
+        crashed = worker.tenant.harness.own_process and self._charge_crashed(worker, results, step)
         spent, handed_back = self._ledger.answer(worker.given, results, step)
-        if spent:
+        if spent or crashed:
             elapsed_s = step.now - worker.running_since
             worker.note_answer(step.now)
             self._failures.pop(worker.tenant, None)
@@ -241,6 +242,16 @@ class Executor:
             self._dispatch.feed_all(step)
         elif not self._draining:
             self._dispatch.feed_worker(worker, step)
+
+    def _charge_crashed(self, worker: Worker, results: list[WorkResult], step: Step) -> bool:
+        """End what crashed in a process of its own, while its worker lives on; whether anything did."""
+        crashed = [result for result in results if result.status is AttemptStatus.CRASHED]
+        for result in crashed:
+            entry = worker.given.pop(result.serial, None)
+            if entry is not None:
+                share, work = entry
+                self._ledger.end(share, [work], AttemptStatus.CRASHED, result.detail, step)
+        return bool(crashed)
 
     def _resize(self, resized: Resized, step: Step) -> None:
         """Grant a new window. What is here beyond it takes longer than was thought: idle nodes should have it."""

@@ -87,7 +87,8 @@ class Cages:
             gate = resident.gate = Gate()
             descriptors.append(gate.descriptor)
             self._selector.register(gate, selectors.EVENT_READ, lambda now: self._admit(cage, resident, now))
-        cage.order(Fork(start.number, start.runtime, start.gpus, self._address_space(start)), descriptors)
+        bound = self._address_space(start)
+        cage.order(Fork(start.number, start.runtime, start.gpus, bound, start.own_process), descriptors)
 
     def _address_space(self, start: Start) -> int:
         """Bound addresses where nothing bounds memory, but for those whose GPU's driver reserves more than there is."""

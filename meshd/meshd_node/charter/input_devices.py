@@ -25,8 +25,8 @@ class InputDevices:
         self._counts: dict[str, int] = {}
         self._moved_at = -float("inf")
 
-    def idle_s(self) -> float:
-        """Seconds since the last input; infinite where no device tells of any.
+    def idle_s(self) -> float | None:
+        """Seconds since the last input, infinite if there was none; None where no device can be seen that would tell.
 
         Counters tell of input between two looks only, so that the first finds none.
         """
@@ -35,8 +35,11 @@ class InputDevices:
         if any(self._counts.get(name, count) != count for name, count in counts.items()):
             self._moved_at = now
         self._counts = counts
+        touches = list(self._touches())
+        if not counts and not touches:
+            return None
         # A clock that was set back must not make a touch of the future last for days.
-        moments = [moment for moment in (self._moved_at, *self._touches()) if moment <= now]
+        moments = [moment for moment in (self._moved_at, *touches) if moment <= now]
         return now - max(moments, default=-float("inf"))
 
     def _counters(self) -> Iterator[tuple[str, int]]:
@@ -59,7 +62,6 @@ class InputDevices:
                     found = path.stat()
                 except OSError:
                     continue  # it was closed meanwhile
-                # One that nobody has read since it was made was not used; making a terminal is a login, though.
                 yield found.st_atime
 
 

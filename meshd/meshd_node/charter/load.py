@@ -42,7 +42,13 @@ class OthersLoad:
         self._samples: deque[_Sample] = deque()
 
     def busy_cpus(self) -> float | None:
-        """CPUs in use by others, on average over the last minute; None before that is known."""
+        """CPUs in use by others, on average over the last minute; None before that is known, or if it can not be."""
+        try:
+            return self._average()
+        except OSError:
+            return None  # a service may be shown nothing of /proc but its own processes
+
+    def _average(self) -> float | None:
         now = self._monotonic()
         if not self._samples or now - self._samples[-1].at >= _STEP_S:
             self._samples.append(_Sample(now, self._busy_s(), self._own_s()))

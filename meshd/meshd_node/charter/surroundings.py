@@ -1,6 +1,5 @@
 """What is asked of this machine so that the charter can be judged; nothing that its charter does not ask for."""
 
-import math
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -32,7 +31,7 @@ class Surroundings:
         """How it is now."""
         return Conditions(
             local=datetime.fromtimestamp(self._wall()),
-            input_idle_s=self._devices.idle_s() if charter.idle_s else math.inf,
+            input_idle_s=self._devices.idle_s() if charter.idle_s else None,
             busy_cpus=self._load.busy_cpus() if charter.busy_cpus_max else None,
             disk_free_bytes=_free_bytes(self._folder) if charter.disk_free_mib else 0,
         )

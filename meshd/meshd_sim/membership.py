@@ -13,7 +13,6 @@ from meshd_node.core.membership.effects import (
     MakeClaim,
     Member,
     MemberChanged,
-    MemberState,
     PublishAnew,
     Send,
     Wake,
@@ -34,10 +33,11 @@ from meshd_node.core.membership.events import (
     VerifiedState,
 )
 from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.own_versions import OwnVersions
 from meshd_node.core.membership.seeds import Seeds
+from meshd_node.core.membership.sifting import is_newer, may_count, wants_of
 from meshd_protocol.framing import Message
 from meshd_protocol.ids import NodeId
-from meshd_protocol.limits import STATES_PER_MESSAGE_MAX
 from meshd_protocol.messages.membership import (
     BucketDigests,
     Probe,
@@ -51,9 +51,8 @@ from meshd_protocol.messages.membership import (
     States,
     StateWants,
     Summary,
-    handle_of,
 )
-from meshd_protocol.records import U32_MAX, Core, Offer, Slot, Version
+from meshd_protocol.records import Core, Offer, Slot
 from meshd_sim.disks import Disk
 from meshd_sim.notary import Notary
 from meshd_sim.process import Process
@@ -61,7 +60,6 @@ from meshd_sim.process import Process
 MEMBERSHIP_MESSAGES: Final[tuple[type[Message], ...]] = (
     Probe, ProbeAck, ProbeRequest, ProbeReport, Rumours, StateWants, States, Summary, BucketDigests,
 )  # fmt: skip
-LIVING: Final = frozenset({MemberState.ALIVE, MemberState.DRAINING, MemberState.SUSPECT})
 
 
 class Watch(Protocol):
@@ -108,7 +106,7 @@ class MembershipHost:
         self._seeds = seeds
         self._notary = notary
         self._watch = watch
-        self._version = Version(0, 0)
+        self._versions = OwnVersions(0)
         self._said: dict[Slot, VerifiedState] = {}
         self._revocations: dict[bytes, None] = {}
         self._inbox: deque[Event] = deque()
@@ -120,7 +118,7 @@ class MembershipHost:
 
     def start(self, who: Self) -> None:
         """Say who this is, and begin to look for others."""
-        self._version = Version(who.epoch, 0)
+        self._versions = OwnVersions(who.epoch)
         self.publish(who.core)
         self.publish(who.offer)
         kept = self._disk.read("revocations")
@@ -131,8 +129,9 @@ class MembershipHost:
 
     def publish(self, content: Core | Offer) -> None:
         """Say something new of this node."""
-        self._version = Version(self._version.epoch, self._version.sequence + 1)
-        state = self._notary.sign_state(self._node, self._version, content)
+        version = self._versions.following()
+        self._versions.pass_over(version)
+        state = self._notary.sign_state(self._node, version, content)
         self._said[state.state.slot] = state
         self._watch.published(self._node, state)
         self.handle(Published(state))
@@ -201,8 +200,7 @@ class MembershipHost:
         if ended:
             self._keep(ended)
         if unproved:
-            handles = [handle_of(node, slot) for slot in Slot for node in unproved]
-            self._process.send(sender, StateWants(b"".join(handles[:STATES_PER_MESSAGE_MAX])))
+            self._process.send(sender, wants_of(unproved))
         self._outbid(own)
 
     def _new_revocations(self, revocations: list[SignedRevocation]) -> list[VerifiedRevocation]:
@@ -236,8 +234,7 @@ class MembershipHost:
         for signed in states:
             checked = notary.read_state(signed)
             state, publisher = checked.state, NodeId(checked.state.publisher)
-            held = machine.version(publisher, state.slot)
-            if (held is not None and state.version <= held) or machine.revoked(publisher):
+            if not is_newer(machine, state):
                 continue
             proved = state.slot is Slot.CORE or (publisher, Slot.CORE) in fresh or machine.knows(publisher)
             if not proved:
@@ -253,13 +250,9 @@ class MembershipHost:
         verified: list[VerifiedClaim] = []
         for signed in claims:
             claim = notary.read_claim(signed)
-            accuser, accused = NodeId(claim.accuser), NodeId(claim.accused)
-            if (
-                machine.revoked(accuser)
-                or not machine.believes_accuser(accuser, accused)
-                or machine.holds_claim(accuser, accused, claim.version, claim.verdict)
-            ):
+            if not may_count(machine, claim):
                 continue
+            accuser = NodeId(claim.accuser)
             known = machine.knows(accuser) or any(each.state.publisher == accuser for each in fresh)
             if known:
                 verified.append(notary.verify_claim(signed, claim))
@@ -267,9 +260,7 @@ class MembershipHost:
 
     def _outbid(self, own: Sequence[VerifiedState]) -> None:
         """Answer what we said before our boot epoch was lost by something newer: else nobody would hear us."""
-        newest = max((each.state.version for each in own), default=self._version)
-        if newest > self._version and newest.epoch < U32_MAX:
-            self._version = Version(newest.epoch + 1, 0)
+        if own and self._versions.outbid(max(each.state.version for each in own)):
             for said in self.own_states():
                 self.publish(said.content)
 
@@ -305,7 +296,7 @@ class MembershipHost:
                 self._watch.claimed(made)
                 self.handle(ClaimMade(made))
             case PublishAnew(above):
-                self._version = max(self._version, above)
+                self._versions.pass_over(above)
                 self.publish(self._said[Slot.OFFER].content)
             case Drop(node):
                 # Not now: the end of a session is an event, and this one is not over.
@@ -319,9 +310,6 @@ class MembershipHost:
     def _try_seeds(self) -> None:
         now = self._process.now
         peers = self._process.sessions()
-        near = self.machine.whereabouts(peers)
-        own = near.get(self._node, ())
-        served = {address for node, addresses in near.items() if node != self._node for address in addresses}
-        for address in self._seeds.due({*peers, *near}, served, now, own=own):
+        for address in self._seeds.due_beside(self._node, peers, self.machine.whereabouts(peers), now):
             self._process.dial(None, (address,))
         self._seeds_alarm.set(self._seeds.next_at())

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from meshd_node.core.membership.config import MembershipConfig
-from meshd_node.core.membership.effects import Member
+from meshd_node.core.membership.effects import LIVING, Member
 from meshd_node.core.membership.entry import Entry
 from meshd_node.core.membership.events import (
     Event,
@@ -28,7 +28,7 @@ from meshd_sim.conditions import Conditions
 from meshd_sim.disks import Damage, Disk
 from meshd_sim.engine import Engine, no_garbage_collection
 from meshd_sim.keys import Keyring
-from meshd_sim.membership import LIVING, MembershipHost, Self, Watch
+from meshd_sim.membership import MembershipHost, Self, Watch
 from meshd_sim.network import Network
 from meshd_sim.notary import Notary
 from meshd_sim.ports import Port

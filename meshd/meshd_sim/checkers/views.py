@@ -4,12 +4,11 @@ import math
 from collections import deque
 from typing import Final
 
-from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.effects import LIVING, Member, MemberState
 from meshd_node.core.membership.events import VerifiedState
 from meshd_protocol.ids import NodeId
 from meshd_protocol.records import Slot, Version
 from meshd_sim.checkers.watch import Checker
-from meshd_sim.membership import LIVING
 from meshd_sim.world import Node, World
 
 _REMEMBERED: Final = 64

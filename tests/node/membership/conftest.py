@@ -41,6 +41,7 @@ from meshd_node.core.membership.events import (
     VerifiedState,
 )
 from meshd_node.core.membership.machine import Membership
+from meshd_node.core.membership.sifting import is_newer, wants_of
 from meshd_protocol.certificates import Certified, Role
 from meshd_protocol.framing import Frame, Message
 from meshd_protocol.ids import MeshId, NodeId
@@ -52,8 +53,6 @@ from meshd_protocol.messages.membership import (
     SignedRevocation,
     SignedState,
     States,
-    StateWants,
-    handle_of,
 )
 from meshd_protocol.messages.peer import PEER
 from meshd_protocol.records import (
@@ -309,8 +308,7 @@ class World:
         proved = set()
         for state in map(self._reverified, states):
             publisher = state.state.publisher
-            held = host.machine.version(publisher, state.state.slot)
-            if held is not None and state.state.version <= held:
+            if not is_newer(host.machine, state.state):
                 continue
             if state.state.slot is Slot.OFFER and publisher not in proved and host.machine.member(publisher) is None:
                 unproved[publisher] = None
@@ -329,8 +327,7 @@ class World:
             ),
         )
         if unproved:
-            wants = b"".join(handle_of(node, slot) for node in unproved for slot in Slot)
-            self._perform(host, Send(sender, StateWants(wants)))
+            self._perform(host, Send(sender, wants_of(unproved)))
 
     def _reverified(self, signed: SignedState) -> VerifiedState:
         held = self._verified.get(signed.body)

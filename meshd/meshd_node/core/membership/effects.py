@@ -1,7 +1,7 @@
 """What membership asks its shell to do, in order."""
 
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -31,6 +31,10 @@ class MemberState(Enum):
     DEAD = "dead"
     LEFT = "left"
     REVOKED = "revoked"
+
+
+# Somebody is there; a suspect may be.
+LIVING: Final = frozenset({MemberState.ALIVE, MemberState.DRAINING, MemberState.SUSPECT})
 
 
 class Member(Struct, frozen=True):

@@ -6,7 +6,7 @@ the node that answered does not live any more, so that two halves of a mesh with
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,6 +64,13 @@ class Seeds:
                 if seed.node not in living and address not in own and not believed:
                     due.append(address)
         return due
+
+    def due_beside(
+        self, me: NodeId, peers: Iterable[NodeId], near: Mapping[NodeId, Sequence[str]], now: float
+    ) -> list[str]:
+        """The addresses to dial now. `near` are the addresses of those who live, ours among them, and of peers."""
+        served = {address for node, addresses in near.items() if node != me for address in addresses}
+        return self.due({*peers, *near}, served, now, own=near.get(me, ()))
 
     def _believes(self, seed: _Seed, now: float) -> bool:
         """Whether to leave a seed alone because a node says that it listens there. Now and then that is looked at."""

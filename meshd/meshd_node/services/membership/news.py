@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
+from meshd_node.core.membership import sifting
 from meshd_node.core.membership.effects import Member
 from meshd_node.core.membership.events import VerifiedClaim, VerifiedRevocation, VerifiedState
+from meshd_node.core.membership.sifting import is_newer, may_count
 from meshd_node.seams import Seams
 from meshd_node.services.budget import PeerBudgets
 from meshd_node.services.membership.claims import ClaimChecks
@@ -15,7 +17,7 @@ from meshd_protocol.errors import CertificateOutOfDate
 from meshd_protocol.ids import NodeId
 from meshd_protocol.limits import REVOCATIONS_MAX
 from meshd_protocol.messages.membership import SignedClaim, SignedRevocation, SignedState
-from meshd_protocol.records import Slot, Verdict, Version
+from meshd_protocol.records import Slot, Version
 from meshd_protocol.revocations import read_revocation, verify_revocation
 
 # One peer may keep us busy with signatures of states for 27 ms of a second; a newcomer's first 2,000 are not delayed.
@@ -28,27 +30,11 @@ URGENT_CHECKS_BURST: Final = 512
 _REVOCATION_COST: Final = 2
 
 
-class View(Protocol):
+class View(sifting.View, Protocol):
     """What membership knows already, so that it is not checked again."""
 
     def member(self, node: NodeId) -> Member | None:
         """What is known of a node."""
-        ...
-
-    def version(self, node: NodeId, slot: Slot) -> Version | None:
-        """The version that is held of one slot."""
-        ...
-
-    def revoked(self, node: NodeId) -> bool:
-        """Whether a node has no voice any more."""
-        ...
-
-    def believes_accuser(self, accuser: NodeId, accused: NodeId) -> bool:
-        """Whether a node may accuse another at all."""
-        ...
-
-    def holds_claim(self, accuser: NodeId, accused: NodeId, version: Version, verdict: Verdict) -> bool:
-        """Whether exactly this was claimed before."""
         ...
 
 
@@ -117,8 +103,7 @@ class News:
         for signed in states:
             state = self._state_checks.read(signed)
             publisher = NodeId(state.publisher)
-            held = newest.get((publisher, state.slot)) or self._view.version(publisher, state.slot)
-            if (held is not None and state.version <= held) or self._view.revoked(publisher):
+            if not is_newer(self._view, state, newest.get((publisher, state.slot))):
                 continue
             known = proved.get(publisher) or self._certified(publisher)
             if known is None and state.slot is Slot.OFFER:
@@ -145,16 +130,11 @@ class News:
     def _claims(
         self, claims: list[SignedClaim], proved: dict[NodeId, Certified], spend: Callable[[int], bool]
     ) -> Iterator[VerifiedClaim]:
-        view = self._view
         for signed in claims:
             claim = self._claim_checks.read(signed)
-            accuser, accused = NodeId(claim.accuser), NodeId(claim.accused)
-            if (
-                view.revoked(accuser)
-                or not view.believes_accuser(accuser, accused)
-                or view.holds_claim(accuser, accused, claim.version, claim.verdict)
-            ):
+            if not may_count(self._view, claim):
                 continue
+            accuser = NodeId(claim.accuser)
             known = proved.get(accuser) or self._certified(accuser)
             if known is None or not self._claim_checks.may_speak(known):
                 continue

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, assert_never
+from typing import Protocol, TypeAlias, assert_never
 
 import trio
 
@@ -14,7 +14,6 @@ from meshd_node.core.membership.effects import (
     MakeClaim,
     Member,
     MemberChanged,
-    MemberState,
     Outgoing,
     PublishAnew,
     Send,
@@ -38,6 +37,7 @@ from meshd_node.core.membership.events import (
 )
 from meshd_node.core.membership.machine import Membership
 from meshd_node.core.membership.seeds import Seeds
+from meshd_node.core.membership.sifting import wants_of
 from meshd_node.log import log
 from meshd_node.seams import Seams
 from meshd_node.services.membership.claims import sign_claim
@@ -48,7 +48,6 @@ from meshd_node.services.one_at_a_time import OneAtATime
 from meshd_node.services.timer import Timer
 from meshd_protocol.certificates import Certified
 from meshd_protocol.ids import NodeId
-from meshd_protocol.limits import STATES_PER_MESSAGE_MAX
 from meshd_protocol.messages.membership import (
     Load,
     Probe,
@@ -57,13 +56,8 @@ from meshd_protocol.messages.membership import (
     SignedRevocation,
     SignedState,
     States,
-    StateWants,
-    handle_of,
 )
 from meshd_protocol.records import Core, Offer, Slot
-
-# Somebody is there; a suspect may be.
-LIVING: Final = (MemberState.ALIVE, MemberState.DRAINING, MemberState.SUSPECT)
 
 Incoming: TypeAlias = Rumours | States | Unsigned
 
@@ -218,8 +212,7 @@ class MembershipService:
         if answer or ended or accusations or others or digests:
             self._handle(NewsArrived(sender, ended, accusations, others, digests, answer))
         if unproved:
-            handles = [handle_of(node, slot) for slot in Slot for node in unproved]
-            self._outside.send(sender, StateWants(b"".join(handles[:STATES_PER_MESSAGE_MAX])))
+            self._outside.send(sender, wants_of(unproved))
         if own and self._own.outbid(max(each.state.version for each in own)):
             # Else nobody would hear us: our own former life speaks with a newer version.
             log.warning("own_state_outbid", reason="this node's folder was restored, or runs twice: then stop one")
@@ -285,12 +278,9 @@ class MembershipService:
         self._set_timer()
 
     def _try_seeds(self, now: float) -> None:
-        peers = set(self._news.peers())
-        near = [each for each in self._machine.members() if each.state in LIVING or each.node in peers]
-        me = self._own.certified.node
-        served = {address for member in near if member.node != me for address in member.core.addresses}
-        own = {address for member in near if member.node == me for address in member.core.addresses}
-        for address in self._seeds.due({each.node for each in near} | peers, served, now, own=own):
+        peers = self._news.peers()
+        near = self._machine.whereabouts(set(peers))
+        for address in self._seeds.due_beside(self._own.certified.node, peers, near, now):
             self._outside.dial(None, (address,))
 
 

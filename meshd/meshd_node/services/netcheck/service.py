@@ -5,7 +5,7 @@ from typing import Final, Protocol, assert_never
 
 import trio
 
-from meshd_node.core.membership.effects import Member, MemberState
+from meshd_node.core.membership.effects import LIVING, Member
 from meshd_node.net.errors import ConnectionLost
 from meshd_node.net.link import Link
 from meshd_node.seams import Seams
@@ -22,7 +22,6 @@ WITNESSES: Final = 5
 # A dial takes up to 5 s, and its place in the queue of dials a while.
 PATIENCE_S: Final = 8.0
 _DAY_S: Final = 86_400.0
-_LIVING: Final = frozenset({MemberState.ALIVE, MemberState.DRAINING, MemberState.SUSPECT})
 
 Json = dict[str, object]
 
@@ -136,7 +135,7 @@ class NetcheckService:
 
     def _facts(self, addresses: Sequence[str], testimonies: Sequence[Testimony]) -> Facts:
         me = self._me()
-        living = [member for member in self._members.members() if member.state in _LIVING]
+        living = [member for member in self._members.members() if member.state in LIVING]
         links = self._transport.links()
         said = [testimony.outcomes for testimony in testimonies if testimony.outcomes is not None]
         return Facts(
@@ -175,7 +174,7 @@ class NetcheckService:
 
     def _unreached(self) -> list[DialFailure]:
         """The failures that death does not explain, and no session with whoever lives there now makes good."""
-        gone = {member.node for member in self._members.members() if member.state not in _LIVING}
+        gone = {member.node for member in self._members.members() if member.state not in LIVING}
         met = {address for link in self._transport.links() for address in self._addresses_of(link.peer.node)}
         failures = [failure for failure in self._failures.all() if failure.node not in gone]
         return [failure for failure in failures if failure.node is not None or failure.address not in met]

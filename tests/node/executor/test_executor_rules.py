@@ -11,6 +11,7 @@ from meshd_node.core.executor.effects import (
     Drained,
     EndWorker,
     GrantCredit,
+    PrepareEnvironment,
     ReportEnds,
     ReportResults,
     RunOn,
@@ -20,6 +21,9 @@ from meshd_node.core.executor.effects import (
 from meshd_node.core.executor.events import (
     DrainBegan,
     DrainEnded,
+    EnvironmentFailed,
+    EnvironmentGone,
+    EnvironmentReady,
     LeaseArrived,
     LeasedWork,
     Lent,
@@ -47,6 +51,8 @@ HARNESSES = [
     Harness(cpu_milli=2_500),
     Harness(memory_bytes=3 * GIB),
     Harness(cpu_milli=100, memory_bytes=GIB, gpus=1),
+    Harness(environment=b"e" * 32),
+    Harness(environment=b"e" * 32, cpu_milli=1_500),
 ]
 OWNERS = [b"a" * 20, b"b" * 20]
 ALLOWED = [tuple(Runtime), (Runtime.COMMAND, Runtime.PYTHON), (Runtime.WASM,), ()]
@@ -75,6 +81,9 @@ class ExecutorRules(RuleBasedStateMachine):
         self.draining = False
         self.drained = 0
         self.closed: set[bytes] = set()
+        # Environments that were asked for, and those that are there.
+        self.asked: set[bytes] = set()
+        self.there: set[bytes] = {b""}
 
     def send(self, event: object) -> None:
         for effect in self.machine.handle(event, self.now):
@@ -84,6 +93,7 @@ class ExecutorRules(RuleBasedStateMachine):
         match effect:
             case StartWorker(worker, tenant, gpus, memory_bytes):
                 assert worker not in self.workers
+                assert tenant.harness.environment in self.there
                 self.workers[worker] = tenant
                 self.memory[worker], self.gpus[worker] = memory_bytes, gpus
                 self.check_room()
@@ -109,6 +119,9 @@ class ExecutorRules(RuleBasedStateMachine):
                 assert owner not in self.closed or units == 0
                 assert not self.draining or units == 0
                 self.windows[owner] = units
+            case PrepareEnvironment(environment):
+                assert environment not in self.asked | self.there
+                self.asked.add(environment)
             case Drained():
                 self.drained += 1
             case Wake(at):
@@ -139,7 +152,7 @@ class ExecutorRules(RuleBasedStateMachine):
         count=st.integers(1, 300),
         uid=st.integers(0, 3),
         timeout_ms=st.sampled_from([0, 50]),
-        kind=st.integers(0, 3),
+        kind=st.integers(0, len(HARNESSES) - 1),
     )
     def lease(self, data: st.DataObject, count: int, uid: int, timeout_ms: int, kind: int) -> None:
         owner = data.draw(st.sampled_from(sorted(self.up)))
@@ -209,6 +222,25 @@ class ExecutorRules(RuleBasedStateMachine):
         self.closed |= set() if runtimes else {owner}
         self.send(OwnerBound(owner, runtimes, self.now + patience_s, "the charter"))
 
+    @precondition(lambda self: self.asked)
+    @rule(well=st.booleans())
+    def an_environment_is_built_or_not(self, well: bool) -> None:
+        environment = self.asked.pop()
+        if well:
+            self.there.add(environment)
+            self.send(EnvironmentReady(environment))
+        else:
+            self.send(EnvironmentFailed(environment, "no wheel"))
+
+    @precondition(lambda self: len(self.there) > 1)
+    @rule()
+    def an_environment_that_nothing_uses_goes(self) -> None:
+        for environment in self.there - {b""}:
+            if not self.machine.uses(environment):
+                assert environment not in {tenant.harness.environment for tenant in self.workers.values()}
+                self.there.remove(environment)
+                self.send(EnvironmentGone(environment))
+
     @rule(lent=st.sampled_from(LENT))
     def more_or_less_is_lent(self, lent: Lent) -> None:
         self.lent = lent
@@ -240,7 +272,7 @@ class ExecutorRules(RuleBasedStateMachine):
 
     @invariant()
     def nothing_waits_at_an_idle_node(self) -> None:
-        if self.machine.queued:
+        if self.machine.queued and not self.asked:
             assert self.workers.keys() - self.ready or any(self.given.values())
 
     def teardown(self) -> None:
@@ -248,6 +280,8 @@ class ExecutorRules(RuleBasedStateMachine):
         for _ in range(20_000):
             if not self.owed and not self.machine.queued:
                 break
+            while self.asked:
+                self.an_environment_is_built_or_not(well=True)
             for worker in sorted(self.workers):
                 if worker in self.workers and worker not in self.ready:
                     self.ready.add(worker)

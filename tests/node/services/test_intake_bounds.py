@@ -130,7 +130,7 @@ def a_service(me: Node) -> ExecutionService:
         Executor(me.certified.node, Lent(2, 2 << 30)),
         me.certified,
         seams,
-        Admittance(me.certified, FakeCharter(), Cage),
+        Admittance(me.certified, FakeCharter(), lambda: Cage(known=True)),
         Outflow(),
     )
     environments = None  # none of this work asks for any

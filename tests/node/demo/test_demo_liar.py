@@ -9,7 +9,7 @@ from pathlib import Path
 from meshd_node.config import NodeConfig
 from meshd_node.demo.counting import count_identifiers
 from meshd_node.demo.liar import Liar, altered
-from meshd_node.exec.worker import Worker
+from meshd_node.exec.worker import Worker, load_pickled
 from meshd_node.toml_tree import leaves
 from meshd_protocol import values
 from meshd_protocol.messages.attempts import AttemptStatus
@@ -25,7 +25,7 @@ def outcome_of(kind: type[Worker], function: object, argument: object) -> tuple[
 
     ours, theirs = socket.socketpair()
     with ours, theirs, memoryview(bytearray(8)).cast("Q") as progress:
-        worker = kind(theirs, progress)
+        worker = kind(theirs, progress, load_pickled)
         worker._pickles[0] = pickle.dumps(function)
         return worker._outcome(WorkUnit(1, 0, bytes([CallForm.CALL]) + pickle.dumps(((argument,), {}))))
 

@@ -31,6 +31,8 @@ from meshd_sdk import Mesh
 _LIVING = frozenset({"alive", "draining", "suspect"})
 _WITHIN_S = 120.0
 _PAUSE_S = 0.2
+# A daemon looks around in the directory and publishes within 40 s of its start, which takes sessions with 20 others.
+_SETTLED_S = 50.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def measure(nodes: int, kill: int, idle_s: float, scratch: Path) -> Figures:
         seen = opened + wait_until_all_see(views, frozenset(view.node for view in views))
         _say(f"{nodes} daemons started in {started:.1f} s, all see all after another {seen:.1f} s")
         memory = [sum(process.memory_info().rss for _, process in daemon.processes()) for daemon in daemons]
-        time.sleep(idle_s / 2)
+        time.sleep(_SETTLED_S)
         cpu = idle_cpu(daemons, idle_s)
         _say(f"idle: {statistics.median(cpu):.2%} of a core each, the most {max(cpu):.2%}")
         deaths = time_deaths(views[:-kill], views[-kill:])

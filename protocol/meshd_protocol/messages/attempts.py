@@ -22,6 +22,7 @@ class AttemptStatus(IntEnum):
     TIMED_OUT = 3  # it ran longer than the policy allows and was ended
     HANDED_BACK = 4  # it was not started: the executor drains, lost the worker before, or was told to forget it
     REFUSED = 5  # it will not be started here; `detail` says why
+    INTERRUPTED = 6  # it may have run, and was ended for no fault of its own: the executor drains, or lends less now
 
 
 # The ends that are results: they are compared, signed for and accepted. The others cost a retry elsewhere.

@@ -37,6 +37,10 @@ def handed_back(bench, owner: bytes = ALICE) -> list[int]:
     return sorted(unit for who, unit, _, status in bench.ends if (who, status) == (owner, AttemptStatus.HANDED_BACK))
 
 
+def interrupted(bench) -> list[int]:
+    return sorted(unit for who, unit, _, status in bench.ends if status is AttemptStatus.INTERRUPTED)
+
+
 def test_what_waits_is_handed_back_at_once_and_what_runs_may_end(busy) -> None:
     busy.send(closed())
 
@@ -56,13 +60,14 @@ def test_what_runs_for_too_long_is_ended_and_no_fault_of_its_own(busy) -> None:
     busy.wait(2)
 
     assert len(busy.killed) == 2
-    assert handed_back(busy) == [1, 2, 3, 4]
+    assert (interrupted(busy), handed_back(busy)) == ([1, 2], [3, 4])
+    assert busy.details[1, 0] == "outside its hours"
 
 
 def test_without_patience_all_ends_at_once(busy) -> None:
     busy.send(closed(until=busy.now))
 
-    assert handed_back(busy) == [1, 2, 3, 4]
+    assert (interrupted(busy), handed_back(busy)) == ([1, 2], [3, 4])
 
 
 def test_what_arrives_too_late_is_handed_back(busy) -> None:
@@ -91,12 +96,12 @@ def test_one_runtime_is_withdrawn_and_the_others_go_on(bench) -> None:
     bench.ready()
     bench.send(OwnerBound(ALICE, (Runtime.PYTHON,), bench.now, "no commands here"))
 
-    assert handed_back(bench) == [2, 3]
+    assert (interrupted(bench), handed_back(bench)) == ([2], [3])
     assert bench.windows[ALICE] > 0
     bench.run_all()
     bench.lease(4)
     bench.run_all()
-    assert handed_back(bench) == [2, 3]
+    assert (interrupted(bench), handed_back(bench)) == ([2], [3])
 
 
 def test_a_window_is_open_again_when_the_charter_is(busy) -> None:

@@ -412,6 +412,28 @@ def test_a_unit_that_must_not_run_twice_fails_when_it_may_have_run(rig) -> None:
     assert rig.leases == []
 
 
+def test_a_unit_that_must_not_run_twice_fails_when_its_node_ended_it_for_reasons_of_its_own(rig) -> None:
+    rig.node("a")
+    job = rig.job(policy=Policy(pure=False))
+    rig.submit(job, 1)
+    rig.fail(rig.leases[0], AttemptStatus.INTERRUPTED)
+
+    assert rig.delivered[job][0].status is UnitStatus.FAILED
+    assert "it may have run" in rig.delivered[job][0].detail
+
+
+def test_a_unit_that_its_node_ended_for_reasons_of_its_own_is_tried_again_uncharged(rig) -> None:
+    rig.node("a")
+    job = rig.job(policy=Policy(failures_max=1))
+    rig.submit(job, 1)
+    rig.fail(rig.leases[0], AttemptStatus.INTERRUPTED)
+
+    assert job not in rig.delivered
+    rig.leases.clear()
+    rig.send(Tick())
+    assert rig.owner.executors()[0].held_units == 1
+
+
 def test_a_unit_that_must_not_run_twice_waits_for_a_trusted_node(rig) -> None:
     rig.node("a", trusted=False, operator="x")
     rig.node("b", trusted=False, operator="y")

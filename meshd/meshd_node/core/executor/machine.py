@@ -283,6 +283,12 @@ class Executor:
             for share, works in self._backlog.clear(tenant):
                 self._ledger.end(share, works, AttemptStatus.REFUSED, f"no worker could be started: {reason}", step)
 
+    def _interrupt(self, entries: list[Given], step: Step) -> None:
+        """Give back what a worker had that was ended while it may have run the first."""
+        for share, work in entries[:1]:
+            self._ledger.end(share, [work], AttemptStatus.INTERRUPTED, self._why_not_here(share), step)
+        self._take_back(entries[1:], step)
+
     def _take_back(self, entries: list[Given], step: Step) -> None:
         """What was given and not started waits again, or goes back to its owner if it is not to run here any more."""
         stays: list[Given] = []
@@ -319,7 +325,7 @@ class Executor:
         """End a worker for what it runs. That unit is charged, unless it was recalled or may not run here any more."""
         (share, work), *rest = given = self._dispatch.end_worker(worker, "its unit ran for too long", step)
         if share.barred and share.barred.until <= step.now:
-            self._take_back(given, step)
+            self._interrupt(given, step)
             return
         self._ledger.end(share, [work], AttemptStatus.TIMED_OUT, f"ran for longer than its {share.timeout_s:g} s", step)
         self._take_back(rest, step)
@@ -359,7 +365,7 @@ class Executor:
 
     def _end_all_workers(self, step: Step) -> None:
         for worker in list(self._crew.workers.values()):
-            self._take_back(self._dispatch.end_worker(worker, _DRAINING, step), step)
+            self._interrupt(self._dispatch.end_worker(worker, _DRAINING, step), step)
 
     def _close(self, step: Step) -> list[Effect]:
         if self._draining:

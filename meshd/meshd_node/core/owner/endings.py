@@ -61,16 +61,17 @@ class Endings:
     def attempt_failed(
         self, job: Job, unit: Unit, executor: Executor, status: AttemptStatus, reason: str, turn: Turn
     ) -> None:
-        """Charge a failure to a unit, unless the attempt never started, and have it tried again."""
+        """Charge a failure to a unit, if it is the unit's, and have it tried again, if it may run twice."""
         trial = unit.open_trial()
         self._stop(job, unit, executor)
         turn.touched[job.id] = job
-        if status in (AttemptStatus.CRASHED, AttemptStatus.TIMED_OUT):
+        charged = status in (AttemptStatus.CRASHED, AttemptStatus.TIMED_OUT)
+        once = not job.plan.pure and (charged or status is AttemptStatus.INTERRUPTED)
+        if charged or once:
             trial.failures.append(Failure(executor.node, reason[:REASON_CHARS_MAX]))
-            if not job.plan.pure:
-                self._fail(job, unit, f"it may have run, and must not run twice: {failures_reason(trial)}", turn)
-                return
-        if len(trial.failures) >= job.plan.failures_max:
+        if once:
+            self._fail(job, unit, f"it may have run, and must not run twice: {failures_reason(trial)}", turn)
+        elif len(trial.failures) >= job.plan.failures_max:
             self._fail(job, unit, failures_reason(trial), turn)
         elif trial.attempts >= self._config.attempts_max:
             self._fail(job, unit, f"given up after {trial.attempts} attempts, the last one: {reason}", turn)
@@ -88,9 +89,8 @@ class Endings:
         """Nothing that a node holds is waited for. It is no fault of the units; but some may have run."""
         for job_id, held in list(executor.held.items()):
             job = jobs[job_id]
-            status = AttemptStatus.HANDED_BACK if job.plan.pure else AttemptStatus.CRASHED
             for index in list(held):
-                self.attempt_failed(job, job.units[index], executor, status, reason, turn)
+                self.attempt_failed(job, job.units[index], executor, AttemptStatus.INTERRUPTED, reason, turn)
 
     def disown(self, node: NodeId, job: Job) -> None:
         """Forget what a node said of a job's undecided units."""

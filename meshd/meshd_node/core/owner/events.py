@@ -104,7 +104,7 @@ class ResultsArrived(Struct, frozen=True):
 
 
 class AttemptsFailed(Struct, frozen=True):
-    """Attempts that ended without a result: CRASHED, TIMED_OUT, HANDED_BACK or REFUSED."""
+    """Attempts that ended without a result: CRASHED, TIMED_OUT, HANDED_BACK, REFUSED or INTERRUPTED."""
 
     node: NodeId
     job: JobId

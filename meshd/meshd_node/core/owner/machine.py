@@ -260,7 +260,7 @@ class Owner:
         until: float | None = None
         if refusal := reasons.get(AttemptStatus.REFUSED):
             until = job.backoff.refused(executor.node, refusal, now)
-        elif hand_back := reasons.get(AttemptStatus.HANDED_BACK):
+        elif hand_back := reasons.get(AttemptStatus.HANDED_BACK) or reasons.get(AttemptStatus.INTERRUPTED):
             until = job.backoff.handed_back(executor.node, hand_back, now)
         if until is not None:
             job.pool = None

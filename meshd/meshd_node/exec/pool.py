@@ -131,13 +131,13 @@ class WorkerPool:
         self._blank = blank
         self._on_proved = on_proved
         self._site_of = site_of
+        self._scratch_bytes = 0
         self._proved: Proved | None = None
         self._workers: dict[int, _Worker] = {}
         self._warden: Wire[News] | None = None
         self._there = trio.Event()
         self._nursery: trio.Nursery | None = None
         self._scratch = Path()
-        self._scratch_bytes = 0
 
     @property
     def proved(self) -> bool:
@@ -320,7 +320,7 @@ class WorkerPool:
                     self._crew.worker_ready(number)
                 case _:
                     raise UnexpectedMessage(f"a worker does not send {type(message).__name__}")
-        _check(results, worker.given)
+        _check(results, worker.given, worker.ends)
         for result in results:
             del worker.given[result.serial]
         if results and number in self._workers:
@@ -388,13 +388,13 @@ class WorkerPool:
         self._crew.worker_ended(number, None, reason)
 
 
-def _check(results: list[WorkResult], given: Container[int]) -> None:
+def _check(results: list[WorkResult], given: Container[int], ends: Container[AttemptStatus]) -> None:
     """Raise for what a worker may not answer, before any of its answers counts."""
     answered = set()
     for result in results:
         if result.serial not in given or result.serial in answered:
             raise UnexpectedMessage(f"an answer for serial {result.serial}, which it was not given")
-        if result.status not in _WORKERS_ENDS:
+        if result.status not in ends:
             raise UnexpectedMessage(f"a worker does not say {result.status.name}")
         answered.add(result.serial)
 

@@ -30,6 +30,11 @@ def test_the_interpreter_its_packages_and_this_program_are_shown() -> None:
     assert all(map(_shows, (sys.executable, os.__file__, numpy.__file__, meshd_node.__file__)))
 
 
+def test_what_imports_look_through_for_this_program_is_shown() -> None:
+    """An interpreter that may not list the folder of a package that is edited in place does not find it there."""
+    assert _shows(str(Path(str(meshd_node.__file__)).parents[1]))
+
+
 def test_folders_of_people_and_of_services_are_not_shown() -> None:
     shown = set(closure())
 

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +94,7 @@ class Run:
     level: str = ""
     tried: int = 0
     held: int = 0
-    failed: int = 0
+    faults: list[str] = field(default_factory=list)
     through: tuple[str, ...] = ()
     fault: str = ""
 
@@ -105,7 +105,7 @@ def run(way: Way, python: str, pytest_arguments: list[str]) -> Run:
         report = Path(folder, "report.xml")
         done = subprocess.run(
             [python, "-m", "pytest", str(HERE), "-q", "-m", "", "-p", "no:cacheprovider", "--basetemp", f"{folder}/run",
-             f"--junitxml={report}", *pytest_arguments],
+             f"--junitxml={report}", "-o", "junit_family=xunit1", *pytest_arguments],
             preexec_fn=way.prepare, capture_output=True, text=True, check=False, cwd=HERE.parents[2],
             env={**os.environ, "HOME": folder, "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
@@ -121,14 +121,13 @@ def read(way: Way, report: Path) -> Run:
         properties = {each.get("name"): each.get("value") for each in case.iter("property")}
         name = f"{case.get('name')}"
         if case.find("failure") is not None or case.find("error") is not None:
-            found.failed += 1
-            print(f"{way}: failed: {name}", file=sys.stderr)
+            found.faults.append(name)
         if "held" in properties:
             found.tried += 1
             found.held += properties["held"] == "True"
             found.level = properties.get("level") or found.level
             if properties["held"] != "True":
-                through.append(f"{name}: {properties['said']}")
+                through.append(f"`{name.removeprefix('test_')}`")
     skipped = Counter(str(case.get("message")) for case in ET.parse(report).iter("skipped"))
     found.fault = "; ".join(skipped) if not found.tried else ""
     found.through = tuple(through)
@@ -156,9 +155,9 @@ def main() -> int:
     print("| daemon runs as | level | attacks | held | came through |")
     print("|---|---|---|---|---|")
     for each in runs:
-        came = "; ".join(name.partition(":")[0] for name in each.through) or each.fault or "none"
+        came = "; ".join(each.through) or each.fault or "none"
         print(f"| {each.way} | {each.level} | {each.tried} | {each.held} | {came} |")
-    return int(any(each.failed for each in runs))
+    return int(any(each.faults for each in runs))
 
 
 if __name__ == "__main__":

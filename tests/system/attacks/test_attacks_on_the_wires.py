@@ -37,32 +37,6 @@ def say(data: bytes) -> None:
     time.sleep(30)
 
 
-def garbage() -> None:
-    say(b"\xc1garbage" * 100)
-
-
-def frame_of_all_memory() -> None:
-    say(b"\xff" * 16)
-
-
-def result_of_others() -> None:
-    """The daemon numbers units from 1 in each worker; some of these are others' for sure."""
-    forged = [WorkResult(serial, AttemptStatus.RETURNED, encode("forged")) for serial in range(100, 200)]
-    say(WORKER.encode(UnitsRun(forged)))
-
-
-def end_that_workers_do_not_say() -> None:
-    say(WORKER.encode(UnitsRun([WorkResult(serial, AttemptStatus.TIMED_OUT, b"") for serial in range(1, 100)])))
-
-
-def be_ready_again() -> None:
-    say(WORKER.encode(Ready(os.getpid(), 0)) * 2)
-
-
-def give_the_daemon_work() -> None:
-    say(WORKER.encode(RunUnits([WorkUnit(1, 1, b"")])))
-
-
 def hang_up() -> None:
     own_socket().shutdown(socket.SHUT_RDWR)
     time.sleep(30)
@@ -83,17 +57,26 @@ def pass_descriptors() -> None:
     time.sleep(30)
 
 
-SAID = [
-    garbage, frame_of_all_memory, result_of_others, end_that_workers_do_not_say, be_ready_again, give_the_daemon_work,
-    hang_up, close_everything, pass_descriptors,
-]  # fmt: skip
+def answers(serials: range, status: AttemptStatus) -> bytes:
+    return WORKER.encode(UnitsRun([WorkResult(serial, status, encode("forged")) for serial in serials]))
 
 
-@pytest.mark.parametrize("attack", SAID, ids=lambda attack: attack.__name__)
-def test_what_a_worker_may_not_say_ends_it_and_the_reason_says_so(arena, verdict, attack) -> None:
+# The daemon numbers units from 1 in each worker: of so many, some are nobody's, and some perhaps another's.
+SAID = {
+    "garbage": b"\xc1garbage" * 100,
+    "frame of all memory": b"\xff" * 16,
+    "results of others": answers(range(100, 200), AttemptStatus.RETURNED),
+    "ends that workers do not say": answers(range(1, 100), AttemptStatus.TIMED_OUT),
+    "ready again": WORKER.encode(Ready(1, 0)) * 2,
+    "work for the daemon": WORKER.encode(RunUnits([WorkUnit(1, 1, b"")])),
+}
+
+
+def ends_alone(arena, verdict, attack, *arguments) -> None:
+    """The attacker's worker ends, its unit's reason says so, and the daemon keeps no descriptor."""
     daemon = psutil.Process(arena.lender.pid)
     before = daemon.num_fds()
-    unit = arena.attack(attack, timeout=20)
+    unit = arena.attack(attack, *arguments, timeout=20)
     arena.serves()
     reason = arena.failure(unit)
     arena.until(lambda: daemon.num_fds() <= before + 8)
@@ -101,13 +84,19 @@ def test_what_a_worker_may_not_say_ends_it_and_the_reason_says_so(arena, verdict
     verdict(BROKEN in reason, reason)
 
 
-def say_half_and_wait() -> None:
-    frame = WORKER.encode(UnitsRun([WorkResult(1, AttemptStatus.RETURNED, b"x" * (1 << 20))]))
-    say(frame[: len(frame) // 2])
+@pytest.mark.parametrize("words", SAID)
+def test_what_a_worker_may_not_say_ends_it_and_the_reason_says_so(arena, verdict, words) -> None:
+    ends_alone(arena, verdict, say, SAID[words])
+
+
+@pytest.mark.parametrize("attack", [hang_up, close_everything, pass_descriptors], ids=lambda attack: attack.__name__)
+def test_what_a_worker_may_not_do_to_its_socket_ends_it_and_the_reason_says_so(arena, verdict, attack) -> None:
+    ends_alone(arena, verdict, attack)
 
 
 def test_a_word_that_never_ends_ends_with_the_time_of_its_unit(arena, verdict) -> None:
-    reason = arena.failure(arena.attack(say_half_and_wait, timeout=0.5))
+    frame = WORKER.encode(UnitsRun([WorkResult(1, AttemptStatus.RETURNED, b"x" * (1 << 20))]))
+    reason = arena.failure(arena.attack(say, frame[: len(frame) // 2], timeout=0.5))
 
     verdict("ran for longer than its 0.5 s" in reason, reason)
 

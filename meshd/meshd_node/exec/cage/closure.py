@@ -64,8 +64,11 @@ def _interpreter() -> list[Path]:
 
 
 def _packages() -> list[Path]:
-    """Folders of installed packages, and of this program where it is installed as it is edited."""
-    ours = [Path(package).parent for package in (meshd_node.__file__, meshd_protocol.__file__) if package]
+    """Folders of installed packages, and those of this program's where it is installed as it is edited.
+
+    An interpreter looks for a package in a list of what is beside it; where it may not have that list there is none.
+    """
+    ours = [Path(package).parents[1] for package in (meshd_node.__file__, meshd_protocol.__file__) if package]
     installed = [Path(entry) for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}]
     return [*ours, *installed, *map(Path, site.getsitepackages())]
 

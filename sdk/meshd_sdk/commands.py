@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
-from meshd_protocol.errors import ProtocolError
+from meshd_protocol.errors import MalformedMessage, ProtocolError
 from meshd_protocol.ids import function_digest
 from meshd_protocol.limits import FUNCTION_BYTES_MAX, UNIT_BYTES_MAX
 from meshd_protocol.messages.local import SubmittedUnit
 from meshd_protocol.programs import CommandCall, CommandProgram, Ended
 from meshd_protocol.records import Record, encode_record
+from meshd_protocol.wanted import Wanted
 from meshd_sdk.errors import CommandFailed, MeshError, UnitFailed
 from meshd_sdk.functions import PickledFunction
 from meshd_sdk.futures import MeshFuture
@@ -122,20 +123,26 @@ def call_for_file(argv: Sequence[str], path: FilePath, outputs: Iterable[str]) -
     return command_call(fill_command(argv, name), {name: path}, filled, b"")
 
 
-def read_result(argv: tuple[str, ...], check: bool) -> Callable[[Any], CommandResult]:
-    """What makes a result of what a unit returned."""
+def read_result(argv: tuple[str, ...], outputs: Iterable[str], check: bool) -> Callable[[Any], CommandResult]:
+    """What makes a result of what a unit returned. A file that nobody asked for is refused: its node may lie."""
+    wanted = Wanted(outputs)
 
     def read(value: Any) -> CommandResult:
         ended = Ended.of_value(value)
+        for path in ended.files:
+            if not wanted.means(path):
+                raise MalformedMessage(f"the file {path!r}, which is none of the outputs that were asked for")
         result = CommandResult(argv, ended.exit_code, ended.stdout, ended.stderr, ended.files)
         return result.check() if check else result
 
     return read
 
 
-def read_only_result(argv: tuple[str, ...], check: bool) -> Callable[[Any], list[CommandResult]]:
+def read_only_result(
+    argv: tuple[str, ...], outputs: Iterable[str], check: bool
+) -> Callable[[Any], list[CommandResult]]:
     """The same, as the only item of a chunk."""
-    read = read_result(argv, check)
+    read = read_result(argv, outputs, check)
     return lambda value: [read(value)]
 
 

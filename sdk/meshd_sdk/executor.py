@@ -105,7 +105,7 @@ class MeshExecutor(Executor):
 
         program = commands.encode_program(commands.command_program(shared, env))
         call = commands.command_call(argv, inputs, outputs, stdin)
-        make = partial(commands.ProgramFuture, read=commands.read_result(call.argv, check))
+        make = partial(commands.ProgramFuture, read=commands.read_result(call.argv, call.outputs, check))
         return self.submit_program(Runtime.COMMAND, program, commands.encode_call(call), make)
 
     def commands(
@@ -130,7 +130,7 @@ class MeshExecutor(Executor):
         chunks: list[tuple[Future[Any], int]] = []
         for path in each:
             call = commands.call_for_file(argv, path, outputs)
-            make = partial(commands.ProgramFuture, read=commands.read_only_result(call.argv, check))
+            make = partial(commands.ProgramFuture, read=commands.read_only_result(call.argv, call.outputs, check))
             chunks.append((self.submit_program(Runtime.COMMAND, program, commands.encode_call(call), make), 1))
         return results_in_order(chunks, timeout)
 

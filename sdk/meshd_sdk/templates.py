@@ -22,7 +22,11 @@ def fill(text: str, path: str) -> str:
 
 
 def fill_command(argv: Sequence[str], path: str) -> list[str]:
-    """The same for a command; one without any placeholder gets the path as its last argument."""
+    """The same for a command; one without any placeholder gets the path as its last argument.
+
+    A file whose name begins with a dash must not be read as an option.
+    """
+    path = f"./{path}" if path.startswith("-") else path
     if not any(map(has_placeholder, argv)):
         return [*argv, path]
     return [fill(argument, path) for argument in argv]

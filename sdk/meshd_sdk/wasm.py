@@ -90,7 +90,7 @@ class WasmModule:
     ) -> Future[CommandResult]:
         """Run the module as a command (WASI preview 1). All as for `Mesh.command`; its files lie in memory."""
         call = command_call(arguments, inputs, outputs, stdin)
-        return self._submit(call, read_result((self._name, *call.argv), check))
+        return self._submit(call, read_result((self._name, *call.argv), call.outputs, check))
 
     def _submit(self, call: Any, read: Any) -> Future[Any]:
         return self._executor.submit_program(

@@ -8,23 +8,30 @@ import pytest
 import wasmtime
 
 from meshd_node.exec.runtimes.wasm import WasmRuntime
+from meshd_protocol.errors import MalformedMessage
 from meshd_protocol.messages.attempts import UnitStatus
 from meshd_protocol.messages.local import DefineFunction, OpenJob, Outcome
 from meshd_protocol.programs import CommandCall, CommandProgram, Ended, File, OutOfFuel, ProgramNotFound
 from meshd_protocol.records import Runtime, decode_record
 from meshd_protocol.values import encode, encode_exception
+from meshd_protocol.wanted import Wanted
 from meshd_sdk import CommandFailed, CommandResult, UnitFailed
+from meshd_sdk.commands import read_result
 from meshd_sdk.templates import fill, fill_command
 
 
 def echo(call: CommandCall) -> object:
-    """A node whose every program says its arguments, ends with as many as its code, and copies its inputs."""
+    """A node whose every program says its arguments, ends with as many as its code, and copies its inputs.
+
+    Only copies that were asked for come back.
+    """
+    wanted = Wanted(call.outputs)
     if call.argv[0] == "missing":
         raise ProgramNotFound("this node has no program 'missing'")
     if call.argv[0] == "lie":
         return {"exit_code": 0, "stdout": b"", "stderr": b"", "files": {"../escape": b""}}
     said = " ".join(call.argv).encode()
-    files = {f"{file.path}.out": file.data for file in call.inputs}
+    files = {f"{file.path}.out": file.data for file in call.inputs if wanted.means(f"{file.path}.out")}
     return Ended(len(call.argv) - 1, said, b"one\ntwo\n", files).as_value()
 
 
@@ -64,6 +71,21 @@ def test_a_command_comes_back_as_a_result(mesh, ran, daemon):
     assert (opening.needs.runtime, opening.needs.python) == (Runtime.COMMAND, "")
 
 
+def test_a_file_that_nobody_asked_for_is_refused():
+    """A lying node could otherwise write a .bashrc where the results are saved."""
+    read = read_result(("true",), ("*.gz", "log"), check=False)
+    ended = {"exit_code": 0, "stdout": b"", "stderr": b""}
+
+    assert read({**ended, "files": {"a.gz": b"", "log": b""}}).files == {"a.gz": b"", "log": b""}
+    with pytest.raises(MalformedMessage, match=r"\.bashrc.*none of the outputs"):
+        read({**ended, "files": {"a.gz": b"", ".bashrc": b""}})
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_no_option():
+    assert fill_command(["wc", "-c"], "-l") == ["wc", "-c", "./-l"]
+    assert fill_command(["cp", "{}", "{.}.bak"], "-v.txt") == ["cp", "./-v.txt", "./-v.bak"]
+
+
 def test_a_command_that_is_checked_fails_with_its_last_words(mesh, ran):
     assert mesh.command(["ok"], check=True).result(10).exit_code == 0
     with pytest.raises(CommandFailed, match=r"^bad ended with exit code 1: two$") as caught:
@@ -92,7 +114,10 @@ def test_inputs_are_paths_folders_names_or_bytes(mesh, ran, tmp_path, monkeypatc
 
 
 def test_what_commands_share_travels_once(mesh, ran, daemon):
-    futures = [mesh.command(["x", str(n)], inputs={"n": b"%d" % n}, shared={"s": b"shared"}) for n in range(20)]
+    files = {"shared": {"s": b"shared"}, "outputs": ["*"]}
+    futures = [mesh.command(["x", str(n)], inputs={"n": b"%d" % n}, **files) for n in range(20)]
+        mesh.command(["x", str(n)], inputs={"n": b"%d" % n}, shared={"s": b"shared"}, outputs=["*"]) for n in range(20)
+    ]
     for future in as_completed(futures, 10):
         assert future.result().files["s.out"] == b"shared"
 
@@ -103,11 +128,11 @@ def test_a_command_is_run_for_each_file(mesh, ran, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("b.txt", "a.txt"):
         (tmp_path / name).write_text(name)
-    results = list(mesh.commands(["gz", "{}", "{/.}"], ["b.txt", tmp_path / "a.txt"], outputs=["{.}.gz"]))
+    results = list(mesh.commands(["gz", "{}", "{/.}"], ["b.txt", tmp_path / "a.txt"], outputs=["{}.out"]))
 
     assert [result.text for result in results] == ["gz b.txt b", "gz a.txt a"]
     assert [result.files for result in results] == [{"b.txt.out": b"b.txt"}, {"a.txt.out": b"a.txt"}]
-    assert {call.outputs for call in ran} == {("a.gz",), ("b.gz",)}
+    assert {call.outputs for call in ran} == {("a.txt.out",), ("b.txt.out",)}
 
 
 def test_one_failed_command_of_many_is_raised_in_its_place(mesh, ran, tmp_path):
@@ -119,7 +144,7 @@ def test_one_failed_command_of_many_is_raised_in_its_place(mesh, ran, tmp_path):
 
 
 def test_files_are_saved_below_the_folder(mesh, ran, tmp_path):
-    result = mesh.command(["x"], inputs={"d/e": b"1"}).result(10)
+    result = mesh.command(["x"], inputs={"d/e": b"1"}, outputs=["d/*"]).result(10)
     target = tmp_path / "out"
 
     assert result.save(target) == [os.path.join(target, "d/e.out")]

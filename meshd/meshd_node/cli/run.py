@@ -95,7 +95,7 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
     except (ValueError, TypeError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
-        raise Unreadable(f"{error.filename or error}: {error.strerror}") from error
+        raise Unreadable(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)) from error
 
 
 def run(output: Output, mesh: MeshExecutor, order: Order) -> int:
@@ -104,7 +104,7 @@ def run(output: Output, mesh: MeshExecutor, order: Order) -> int:
     runs = _Runs(output, order)
     under_way: dict[Future[CommandResult], int] = {}
     for number, (call, path) in enumerate(_calls(order)):
-        make = partial(ProgramFuture, read=read_result(call.argv, check=False))
+        make = partial(ProgramFuture, read=read_result(call.argv, call.outputs, check=False))
         runs.paths.append(path)
         under_way[mesh.submit_program(Runtime.COMMAND, program, encode_call(call), make)] = number
         if len(under_way) >= _UNDER_WAY_MAX:

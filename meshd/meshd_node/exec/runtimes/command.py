@@ -14,10 +14,11 @@ from typing import IO, Final
 
 from meshd_node.exec import offspring
 from meshd_node.exec.runtimes.folder import fresh_folder, read_outputs, write_inputs
-from meshd_node.exec.runtimes.outputs import Budget, Wanted
+from meshd_node.exec.runtimes.outputs import Budget
 from meshd_node.exec.worker import Run, serve
 from meshd_protocol.programs import CommandCall, CommandProgram, Ended, ProgramFailed, ProgramNotFound
 from meshd_protocol.records import decode_record
+from meshd_protocol.wanted import Wanted
 
 _READ_BYTES: Final = 1 << 16
 # Killed processes are gone in ms. One that the kernel holds, or a bomb that forks faster than it is put out, is left

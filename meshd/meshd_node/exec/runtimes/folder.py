@@ -14,8 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from meshd_node.exec.runtimes.outputs import Budget, Wanted
+from meshd_node.exec.runtimes.outputs import Budget
 from meshd_protocol.programs import File, OutputTooLarge, ProgramFailed
+from meshd_protocol.wanted import Wanted
 
 # How much is looked through for patterns of outputs.
 _DEPTH_MAX: Final = 64

@@ -27,7 +27,7 @@ from wasmtime import (
     WasmtimeError,
 )
 
-from meshd_node.exec.runtimes.outputs import Budget, Wanted
+from meshd_node.exec.runtimes.outputs import Budget
 from meshd_node.exec.runtimes.wasi import FUNCTIONS, Exited, System
 from meshd_node.exec.runtimes.wasm_files import WasiError
 from meshd_node.exec.worker import Run, serve
@@ -42,6 +42,7 @@ from meshd_protocol.programs import (
     decode_wasm_payload,
 )
 from meshd_protocol.records import decode_record
+from meshd_protocol.wanted import Wanted
 
 # Compiled modules that one worker keeps; a module takes about ten times its bytes.
 _MODULES_KEPT: Final = 16

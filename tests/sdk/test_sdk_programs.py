@@ -116,8 +116,6 @@ def test_inputs_are_paths_folders_names_or_bytes(mesh, ran, tmp_path, monkeypatc
 def test_what_commands_share_travels_once(mesh, ran, daemon):
     files = {"shared": {"s": b"shared"}, "outputs": ["*"]}
     futures = [mesh.command(["x", str(n)], inputs={"n": b"%d" % n}, **files) for n in range(20)]
-        mesh.command(["x", str(n)], inputs={"n": b"%d" % n}, shared={"s": b"shared"}, outputs=["*"]) for n in range(20)
-    ]
     for future in as_completed(futures, 10):
         assert future.result().files["s.out"] == b"shared"
 

@@ -180,7 +180,7 @@ def fork_bomb(wanted: int) -> str:
 
 def fork_bomb_that_nobody_ends() -> None:
     """Each process makes others for as long as it can; none waits for any."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 6
     while time.monotonic() < deadline:
         with suppress(OSError):
             if os.fork() == 0:
@@ -237,14 +237,18 @@ def test_a_fork_bomb_meets_its_bound(arena, verdict) -> None:
     verdict(unit.exception(20) is not None, unit.exception() or unit.result(), kept_by="number of processes")
 
 
-def test_a_fork_bomb_that_nobody_ends_is_put_out_with_its_unit(arena, verdict, lives) -> None:
+def test_a_fork_bomb_that_nobody_ends_is_put_out_with_its_unit(arena, verdict) -> None:
+    """Faster than it forks only where a namespace or a group ends all of it at once; elsewhere its bound holds it."""
     unit = arena.attack(fork_bomb_that_nobody_ends, timeout=1)
     arena.serves()
     reason = arena.failure(unit)
+    time_of_end = time.monotonic()
     arena.serves()
     arena.until(lambda: len(arena.lender.processes()) < 40)
+    took = time.monotonic() - time_of_end
 
-    verdict("ran for longer than its 1 s" in reason or MEMORY_ENDS[0] in reason, reason)
+    assert "ran for longer than its 1 s" in reason or MEMORY_ENDS[0] in reason, reason
+    verdict(took < 4, f"it was gone {took:.1f} s after its unit", kept_by="namespaces")
 
 
 def test_threads_are_bounded(arena, verdict) -> None:
@@ -334,7 +338,7 @@ def test_what_is_printed_reaches_nobody(arena, verdict) -> None:
 def test_a_result_that_is_too_large_is_refused_by_its_worker(arena, verdict) -> None:
     reason = arena.failure(arena.attack(return_much))
 
-    verdict("67108864 may travel" in reason, reason)
+    verdict("67108864 may travel" in reason or "MemoryError" in reason, reason)
 
 
 def test_an_error_of_any_length_is_told(arena, verdict) -> None:

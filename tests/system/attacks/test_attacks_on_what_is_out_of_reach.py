@@ -575,6 +575,7 @@ KERNEL = [
 KEPT_BY = {
     see_processes_of_others: "namespaces",
     make_shared_segments: "namespaces",
+    list_descriptors_of_others: "own user",  # how many there are, not what they lead to
 }
 
 

@@ -32,6 +32,8 @@ _RETRY_MAX_S: Final = 30.0
 _FAILURES_MAX: Final = 5
 # A zygote's socket that is full empties in ms; so does the group of somebody who was killed.
 _SOON_S: Final = 0.01
+# What a cage without namespaces leaves becomes ours piece by piece, each when its parent has died.
+_ORPHANS_S: Final = 1.0
 _REASON_CHARS: Final = 300
 
 Tell = Callable[[Ended], None]
@@ -58,6 +60,8 @@ class Cages:
         self._owed: list[tuple[float, Ended]] = []
         # Groups whose processes were killed, and take some ms to be gone.
         self._emptying: list[Group] = []
+        # Until when those may come that a cage has left.
+        self._orphans_until = 0.0
 
     @property
     def hopeless(self) -> bool:
@@ -124,13 +128,16 @@ class Cages:
                 self._owed.remove((at, ended))
                 self._tell(ended)
         self._emptying = [group for group in self._emptying if not group.remove()]
+        if now < self._orphans_until:
+            self._kill_orphans()
         if now >= self._next_blank():
             self._make_blank(now)
 
     def next_at(self, now: float) -> float:
         """When `tick` has something to do."""
         ends = [self._end_at(cage) for cage in self._cages.values()]
-        soon = now + _SOON_S if self._emptying or any(cage.blocked for cage in self._cages.values()) else math.inf
+        busy = self._emptying or now < self._orphans_until or any(cage.blocked for cage in self._cages.values())
+        soon = now + _SOON_S if busy else math.inf
         return min([*ends, *(at for at, _ in self._owed), soon, self._next_blank()])
 
     def _end_at(self, cage: Cage) -> float:
@@ -248,6 +255,7 @@ class Cages:
         if cage.number not in self._cages:
             return
         said = self._remove(cage)
+        self._orphans_until = now + _ORPHANS_S
         if cage.ready:
             for number in cage.workers:
                 self._tell(Ended(number, -1, why))
@@ -268,8 +276,11 @@ class Cages:
         said = cage.end()
         if cage.group is not None:
             self._emptying.append(cage.group)
-        offspring.kill_orphans({each.process.pid for each in self._cages.values()})
+        self._kill_orphans()
         return said
+
+    def _kill_orphans(self) -> None:
+        offspring.kill_orphans({each.process.pid for each in self._cages.values()})
 
     def _failed(self, said: str, now: float) -> None:
         self._failures += 1

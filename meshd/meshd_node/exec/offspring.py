@@ -51,13 +51,17 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def kill_orphans(known: Container[int]) -> None:
-    """End children that nobody here has made: what others left outside of the sessions of their own."""
-    for pid in children():
-        if pid not in known and _session(pid) not in known:
-            kill(pid)
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+def kill_orphans(known: Container[int]) -> bool:
+    """End children that nobody here has made: what others left outside of the sessions of their own.
+
+    Says whether there were any: each may leave others, and is waited for once it has died.
+    """
+    found = [pid for pid in children() if pid not in known and _session(pid) not in known]
+    for pid in found:
+        kill(pid)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return bool(found)
 
 
 def end_all(within_s: float) -> None:

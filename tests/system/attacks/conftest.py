@@ -67,9 +67,9 @@ class Arena:
         """The neighbour gets an answer."""
         assert self.neighbour.submit(pow, 3, 4).result(PATIENCE_S) == 81
 
-    def until(self, look: Callable[[], Any]) -> Any:
+    def until(self, look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
         """Look until what is seen is true, and return it."""
-        return eventually(look)
+        return eventually(look, patience_s)
 
 
 class Verdict:
@@ -86,10 +86,10 @@ class Verdict:
         assert held or (kept_by and kept_by not in self._arena.keeps), f"it came through: {said}"
 
 
-def eventually(look: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
+def eventually(look: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + patience_s
     while not (seen := look()):
-        assert time.monotonic() < deadline, f"after {PATIENCE_S} s still {seen!r}"
+        assert time.monotonic() < deadline, f"after {patience_s} s still {seen!r}"
         time.sleep(0.01)
     return seen
 

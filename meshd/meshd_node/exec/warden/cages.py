@@ -128,8 +128,8 @@ class Cages:
                 self._owed.remove((at, ended))
                 self._tell(ended)
         self._emptying = [group for group in self._emptying if not group.remove()]
-        if now < self._orphans_until:
-            self._kill_orphans()
+        if now < self._orphans_until and self._kill_orphans():
+            self._orphans_until = now + _ORPHANS_S
         if now >= self._next_blank():
             self._make_blank(now)
 
@@ -279,8 +279,8 @@ class Cages:
         self._kill_orphans()
         return said
 
-    def _kill_orphans(self) -> None:
-        offspring.kill_orphans({each.process.pid for each in self._cages.values()})
+    def _kill_orphans(self) -> bool:
+        return offspring.kill_orphans({each.process.pid for each in self._cages.values()})
 
     def _failed(self, said: str, now: float) -> None:
         self._failures += 1

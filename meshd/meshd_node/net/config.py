@@ -53,8 +53,11 @@ class NetConfig:
     # of this; 128 simulated nodes that heal a split are 82 ahead of the pace at most.
     talk_per_s: int = 1_024
     talk_burst: int = 16_384
-    # It is waited for so long in all until its session ends. Less than `silence_ms`: it is not heard meanwhile.
-    talk_patience_ms: int = 10_000
+
+    @property
+    def talk_patience_s(self) -> float:
+        """For how long in all one that says more is waited for. Not heard meanwhile, it must not end as silent."""
+        return self.silence_ms * 2 / 3 / 1_000
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -62,7 +65,5 @@ class NetConfig:
                 raise ConfigError(f"net.{field.name} must be above 0")
         if self.silence_ms < 2 * self.ping_interval_ms:
             raise ConfigError("net.silence_ms must be at least twice net.ping_interval_ms, or a lost ping ends a link")
-        if self.talk_patience_ms >= self.silence_ms:
-            raise ConfigError("net.talk_patience_ms must be below net.silence_ms, or a flood ends as a silence")
         if self.queue_high_bytes >= self.queue_bytes_max:
             raise ConfigError("net.queue_high_bytes must be below net.queue_bytes_max")

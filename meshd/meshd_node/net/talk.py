@@ -29,7 +29,7 @@ class Talk:
         self._allowances = allowances
         self._per_s = config.talk_per_s
         self._quarter = config.talk_burst // 4
-        self._patience_s = config.talk_patience_ms / 1_000
+        self._patience_s = config.talk_patience_s
         self._heard = 0
         self._paused_s = 0.0
 

@@ -86,7 +86,7 @@ def test_work_is_nobody_and_can_not_become_more(warden, outcome_of) -> None:
     status = outcome_of(warden, "status")
 
     assert set(status["Uid"].split()) & {"0"} == set()
-    assert [int(status[kind], 16) for kind in ("CapPrm", "CapEff", "CapAmb")] == [0, 0, 0]
+    assert [int(status[kind], 16) for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb")] == [0, 0, 0, 0]
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
 
@@ -121,7 +121,8 @@ def test_no_descriptor_is_there_but_what_was_handed_over(warden, outcome_of) -> 
 
 
 def test_processes_are_bounded(warden, outcome_of) -> None:
-    assert 10 <= outcome_of(warden, "fork_many") <= 40
+    # The kernel lets one or two more through while others of the user end.
+    assert 10 <= outcome_of(warden, "fork_many") <= 44
 
 
 def test_scratch_space_is_bounded(warden_with_namespaces, outcome_of) -> None:

@@ -149,6 +149,17 @@ async def test_leaving_and_interrupting_end_the_unit_not_the_worker(host):
     assert await host.call(worker, abs, -1) == 1
 
 
+async def test_a_pool_whose_cage_is_off_claims_no_proof(host, capsys):
+    """`cage_proved level=none` was what an operator read who had switched cages off."""
+    assert host.pool.isolation == "not known to be caged yet"
+    await host.start()
+
+    said = capsys.readouterr().err
+    assert "cage_off" in said
+    assert "cage_proved" not in said
+    assert host.pool.isolation.startswith("not caged: `off = true`")
+
+
 @pytest.mark.parametrize("own_process", [False], ids=["inline"])
 @pytest.mark.parametrize(
     ("way", "words"),

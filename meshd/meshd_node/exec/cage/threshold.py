@@ -20,12 +20,28 @@ from meshd_node.exec.cage import landlock, seccomp
 from meshd_node.exec.cage.spec import Apart, Limits
 
 _PR_SET_PDEATHSIG: Final = 1
+_CAPABILITY_VERSION: Final = 0x20080522  # the third, with two halves
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 # As shells say it of a program that is there and can not be run.
 _NOT_MADE: Final = 126
 _BEGIN: Final = "import sys; sys.path.insert(0, {!r}); from meshd_node.exec.cage.threshold import main; main()"
+
+
+class _CapabilityHeader(ctypes.Structure):
+    """`__user_cap_header_struct` of linux/capability.h."""
+
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapabilityHalf(ctypes.Structure):
+    """`__user_cap_data_struct`: 32 capabilities of each set."""
+
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+_CapabilitySets = _CapabilityHalf * 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,13 @@ def _give_up_capabilities() -> None:
     capability = 0
     while _LIBC.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
+    # Bubblewrap makes those inheritable that it was told to leave.
+    header, sets = _CapabilityHeader(_CAPABILITY_VERSION, 0), _CapabilitySets()
+    if _LIBC.capget(ctypes.byref(header), ctypes.byref(sets)):
+        raise OSError(ctypes.get_errno(), "capget failed")
+    sets[0].inheritable = sets[1].inheritable = 0
+    if _LIBC.capset(ctypes.byref(header), ctypes.byref(sets)):
+        raise OSError(ctypes.get_errno(), "capset failed")
 
 
 def _control_process(option: int, value: int) -> None:

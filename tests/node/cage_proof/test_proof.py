@@ -18,7 +18,7 @@ STRICT = (
     "share the pid namespace", "share the mnt namespace", "share the net namespace", "share the ipc namespace",
     "see a process", "memory", "fork bomb", "fill scratch", "open files", "outlive",
 )  # fmt: skip
-MORE = ("share a user", "write outside of scratch", "use the processor")
+MORE = ("share a user", "write outside of scratch", "take the whole processor")
 # Of these kinds there are several, and one that was left out is not missed.
 SEVERAL = ("write to ", "share the ")
 ALL = dict.fromkeys((*CONFINED, *STRICT, *MORE), REFUSED)
@@ -77,7 +77,7 @@ def test_a_layer_says_which_attack_came_through_and_how_to_get_it() -> None:
 
     (layer,) = [layer for layer in proof.layers if not layer.active]
     assert layer.name == "system calls"
-    assert layer.detail == "came through: keyctl (the kernel listened)"
+    assert layer.detail == "not kept from this: keyctl (the kernel listened)"
     assert "CONFIG_SECCOMP_FILTER" in layer.remedy
     assert remedy("system calls") == layer.remedy
     assert remedy("nothing of the kind") == ""

@@ -47,14 +47,16 @@ class _Rule:
     remedy: str
 
 
-_AS_ROOT: Final = "run meshd-exec as its systemd unit, or as root: then each cage has a user of its own"
+_AS_ROOT: Final = (
+    "`meshd install`: then a user of their own makes the cages; or `meshd up` as root: then each cage has its own"
+)
 _NAMESPACES: Final = (
     "allow users to make namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
-    "kernel.apparmor_restrict_unprivileged_userns), or install bubblewrap, or run meshd-exec as root"
+    "kernel.apparmor_restrict_unprivileged_userns), or install bubblewrap, or `meshd up` as root"
 )
 _LANDLOCK: Final = "run a kernel since 5.13 with `landlock` among its security modules (boot with lsm=landlock,...)"
 _SECCOMP: Final = "run a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64"
-_CGROUPS: Final = "run meshd-exec as its systemd unit (Delegate=yes), by `systemd-run -p Delegate=yes`, or as root"
+_CGROUPS: Final = "`meshd install`, or `meshd up` as root: then meshd may make control groups"
 
 _RULES: Final = (
     _Rule("not root", CageLevel.CONFINED, ("run as root",), _AS_ROOT),
@@ -104,7 +106,7 @@ _RULES: Final = (
     _Rule("namespaces", CageLevel.STRICT, ("share the ", "see a process"), _NAMESPACES),
     _Rule("memory", CageLevel.STRICT, ("memory",), _CGROUPS),
     _Rule("number of processes", CageLevel.STRICT, ("fork bomb",), _CGROUPS),
-    _Rule("processor time", None, ("use the processor",), _CGROUPS),
+    _Rule("processor time", None, ("take the whole processor",), _CGROUPS),
     _Rule("scratch", CageLevel.STRICT, ("fill scratch",), _NAMESPACES),
     _Rule("open files", CageLevel.STRICT, ("open files",), "no cage was made that limits them"),
     _Rule("end", CageLevel.STRICT, ("outlive",), f"{_NAMESPACES}; or {_CGROUPS}"),
@@ -160,7 +162,7 @@ def _layer(rule: _Rule, findings: Findings) -> Layer:
     reports = {name: report for each in found.values() for name, report in each.items()}
     through = [f"{name} ({report.said})" for name, report in reports.items() if report.reached]
     if through:
-        return Layer(rule.name, False, f"came through: {', '.join(through)}", rule.remedy)
+        return Layer(rule.name, False, f"not kept from this: {', '.join(through)}", rule.remedy)
     if silent:
         return Layer(rule.name, False, findings.fault or f"not shown: {', '.join(silent)}", rule.remedy)
     return Layer(rule.name, True, _kept(reports), rule.remedy)

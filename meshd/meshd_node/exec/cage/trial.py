@@ -206,7 +206,8 @@ class _Trial:
         if memory is not None and memory.oom_kills():
             self._reports["memory"] = Report(False, "killed by its cgroup, alone")
         throttled = cpu is not None and cpu.throttled() > 0
-        self._reports["use the processor"] = Report(not throttled, "held back by its cgroup" if throttled else "free")
+        said = "held back by its cgroup" if throttled else "nothing held it back"
+        self._reports["take the whole processor"] = Report(not throttled, said)
 
     def _note_end(self) -> None:
         """When our socket ends, every process that came of the cage is gone: each held the other end."""

@@ -2,7 +2,7 @@
 
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,10 +16,14 @@ from meshd_node.cli.text import printable, size, table_of
 from meshd_node.exec.cage.cgroups import Cgroups
 from meshd_node.exec.cage.makers import makers
 from meshd_node.exec.cage.proof import Proof, best, prove_in_turn, remedy, wasm_runs
+from meshd_node.exec.pool import OFF
 from meshd_protocol.messages.local import Question
 from meshd_protocol.records import CageLevel
 
-_STRICT = CageLevel.STRICT.name.lower()
+_STRICT: Final = CageLevel.STRICT.name.lower()
+# A daemon tells of each layer whether it held, not what it saw.
+_HELD: Final = "all attacks refused"
+_NOT_HELD: Final = "not kept from an attack, or not shown to be"
 
 
 @click.command("doctor")
@@ -64,7 +68,10 @@ def _proved_by_daemon(daemon: dict[str, Any] | None) -> dict[str, Any] | None:
     cage = daemon and daemon.get("cage")
     if not cage or not cage["layers"]:
         return None
-    layers = [{**layer, "detail": "", "remedy": remedy(layer["name"])} for layer in cage["layers"]]
+    layers = [
+        {**layer, "detail": _HELD if layer["active"] else _NOT_HELD, "remedy": remedy(layer["name"])}
+        for layer in cage["layers"]
+    ]
     return {
         "proved_by": "daemon",
         "level": cage["level"],
@@ -108,14 +115,18 @@ def _resources() -> dict[str, Any]:
 
 
 def _print(output: Output, found: dict[str, Any]) -> None:
-    if found["daemon"] is not None:
+    off = found["daemon"] == OFF
+    if off:
+        output.line(f"MEND      the daemon's work is {OFF}; without that it is caged after a restart")
+    elif found["daemon"] is not None:
         output.line(f"daemon    its work is {printable(found['daemon'])}")
     if found["charter"] is not None:
         output.line(f"charter   {brief(found['charter'])}")
         if found["charter"]["fault"]:
             output.line(f"MEND      {printable(found['charter']['fault'])}; the charter before it holds")
     by = f", by {found['maker']}" if found["maker"] else ""
-    output.line(f"cage      {found['level']}{by}, as proved by {_who(found)}")
+    could = "off; it could be " if off else ""
+    output.line(f"cage      {could}{found['level']}{by}, as proved by {_who(found)}")
     if found["proved_by"] != "daemon":
         output.line(f"groups    {found['cgroups'] or 'none: memory is bounded for each process alone'}")
     output.line(f"runtimes  {', '.join(found['runtimes'])}")
@@ -124,13 +135,12 @@ def _print(output: Output, found: dict[str, Any]) -> None:
     for fault in found["gpu_faults"]:
         output.line(f"MEND      {printable(fault)}")
     for tried in found["tried"]:
-        if tried["fault"]:
+        # Where one maker's cages are strict, it is of no interest that others are refused.
+        if tried["fault"] and found["level"] != _STRICT:
             output.line(f"note      no cage by {tried['maker']}: {printable(tried['fault'])}")
     _print_layers(output, found["layers"])
-    if found["daemon"] is not None and found["proved_by"] != "daemon":
-        output.line(
-            "MEND      the daemon has proved no cage, yet or at all: `cage.off` in node.toml runs work without one"
-        )
+    if found["daemon"] is not None and found["proved_by"] != "daemon" and not off:
+        output.line("MEND      the daemon has proved no cage: ask again in some seconds, or see its log")
     if found["level"] != _STRICT:
         output.line(f"MEND      work of other operators needs the level {_STRICT}, unless the charter says otherwise")
 
@@ -141,10 +151,7 @@ def _who(found: dict[str, Any]) -> str:
 
 def _print_layers(output: Output, layers: list[dict[str, Any]]) -> None:
     rows = [(layer["name"], "active" if layer["active"] else "MISSING", layer["detail"]) for layer in layers]
-    if any(detail for _, _, detail in rows):
-        output.table(("LAYER", "STATE", "FOUND"), rows)
-    else:
-        output.table(("LAYER", "STATE"), [row[:2] for row in rows])
+    output.table(("LAYER", "STATE", "FOUND"), rows)
     for layer in layers:
         if not layer["active"]:
             output.line(f"to get    {printable(layer['name'])}: {layer['remedy'] or 'see `meshd doctor --here`'}")

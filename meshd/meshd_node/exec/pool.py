@@ -41,6 +41,8 @@ from meshd_protocol.messages.attempts import AttemptStatus
 from meshd_protocol.messages.worker import WORKER, Forget, LoadFunction, Ready, RunUnits, UnitsRun, WorkResult, WorkUnit
 from meshd_protocol.records import CageLayer, CageLevel
 
+# Where the operator named the maker, nothing is proved.
+OFF: Final = "not caged: `off = true` in [cage] of node.toml (or MESHD_CAGE_OFF)"
 # Functions that one worker has: more than the units that can wait in it, so that none of theirs is forgotten.
 _FUNCTIONS_KEPT: Final = 4 * BATCH_UNITS_MAX
 _PROGRESS: Final = struct.Struct("Q")
@@ -157,7 +159,7 @@ class WorkerPool:
     @property
     def isolation(self) -> str:
         """What keeps work apart from this daemon, in words for its operator."""
-        return described(self._proved)
+        return OFF if self._maker and self.proved else described(self._proved)
 
     # --- effects of the executor's machine --------------------------------------------------------------------
 
@@ -284,8 +286,11 @@ class WorkerPool:
                     assert_never(received.word)
 
     def _learn(self, proved: Proved) -> None:
-        missing = [layer.name for layer in proved.layers if not layer.active]
-        log.info("cage_proved", level=proved.level.name.lower(), maker=proved.maker, missing=", ".join(missing))
+        if self._maker:
+            log.info("cage_off", maker=proved.maker, hint="nothing was proved: that is [cage] off = true")
+        else:
+            missing = [layer.name for layer in proved.layers if not layer.active]
+            log.info("cage_proved", level=proved.level.name.lower(), maker=proved.maker, missing=", ".join(missing))
         self._proved = proved
         self._on_proved()
 

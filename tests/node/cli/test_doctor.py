@@ -11,9 +11,13 @@ from meshd_node.cli.daemon import DaemonAbsent
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
 from meshd_node.exec.cage.proof import Layer, Proof
+from meshd_node.exec.pool import OFF
 from meshd_protocol.records import CageLevel, Gpu
 
-LAYERS = (Layer("files", True, "2 attacks refused", "-"), Layer("memory", False, "came through: memory", "a cgroup"))
+LAYERS = (
+    Layer("files", True, "2 attacks refused", "-"),
+    Layer("memory", False, "not kept from this: memory", "a cgroup"),
+)
 STRICT = Proof("bubblewrap", CageLevel.STRICT, LAYERS[:1])
 CONFINED = Proof("confined", CageLevel.CONFINED, LAYERS)
 BROKEN = Proof("bubblewrap", CageLevel.WASM_ONLY, (), "bwrap: \x1b[2Jno")
@@ -95,8 +99,31 @@ def test_a_daemon_is_asked_what_it_has_proved(monkeypatch: pytest.MonkeyPatch) -
 
     assert code == Exit.FAILED
     assert "cage      confined, as proved by the daemon at its start" in shown
-    assert "to get    memory: run meshd-exec" in shown
+    assert "to get    memory: `meshd install`" in shown
+    assert [line.split() for line in shown.splitlines() if "FOUND" in line] == [["LAYER", "STATE", "FOUND"]]
+    assert "memory  MISSING  not kept from an attack" in shown
     assert run(here=True)[0] == Exit.OK
+
+
+def test_refused_makers_are_no_news_where_another_ones_cages_are_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Python below /root bubblewrap gets no users of its own, and bubblewrap by root does as well."""
+    monkeypatch.setattr(doctor, "prove_in_turn", lambda makers, cgroups: [BROKEN, STRICT])
+
+    code, shown = run()
+
+    assert code == Exit.OK
+    assert "note" not in shown
+
+
+def test_a_cage_that_is_switched_off_is_the_first_thing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "ask", lambda question: daemon({"level": "none", "layers": []}, OFF))
+
+    code, shown = run()
+
+    assert code == Exit.FAILED
+    assert shown.startswith("MEND      the daemon's work is not caged: `off = true` in [cage] of node.toml")
+    assert "cage      off; it could be strict, by bubblewrap" in shown
+    assert shown.count("MEND") == 1
 
 
 @pytest.mark.parametrize("cage", [None, {"level": "none", "layers": []}])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from meshd_protocol.messages.local import OpenJob
+from meshd_protocol.messages.local import Ask, OpenJob, Question
 from meshd_protocol.records import Needs, Runtime
 from meshd_sdk.errors import MeshClosed
 from meshd_sdk.functions import PickledFunction, pickle_function
@@ -158,6 +158,13 @@ class MeshExecutor(Executor):
     ) -> MeshFuture[Any]:
         """Submit a unit of another runtime than Python, as `command` and `WasmModule` encode it."""
         return self._program_stream(runtime).submit(program, payload, make)
+
+    def progress(self) -> list[dict[str, Any]]:
+        """What the daemon knows of each job that this executor has under way, as `meshd job --json` prints it."""
+        with self._lock:
+            streams = [each for each in self._streams if not each.is_drained]
+        jobs = [each.opened.result() for each in streams if each.opened.done() and not each.opened.exception()]
+        return [self._session.ask(Ask(Question.JOB, job)) for job in jobs]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; wait for what was submitted, or cancel it first.

@@ -14,6 +14,7 @@ from msgspec import Struct
 from meshd_node.cli.daemon import Unusable, in_words
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
+from meshd_node.cli.patience import PATIENCE_S, Patience
 from meshd_node.cli.spread import SpreadCommand
 from meshd_node.cli.text import printable
 from meshd_node.errors import MeshdError
@@ -101,21 +102,23 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
 def run(output: Output, mesh: MeshExecutor, order: Order) -> int:
     """Submit, print and save as results come; return the exit code."""
     program = encode_program(command_program(order.inputs, _variables(order.env)))
-    runs = _Runs(output, order)
+    runs, patience = _Runs(output, order), Patience(output, mesh)
     under_way: dict[Future[CommandResult], int] = {}
     for number, (call, path) in enumerate(_calls(order)):
         make = partial(ProgramFuture, read=read_result(call.argv, call.outputs, check=False))
         runs.paths.append(path)
         under_way[mesh.submit_program(Runtime.COMMAND, program, encode_call(call), make)] = number
-        if len(under_way) >= _UNDER_WAY_MAX:
-            _take(under_way, runs)
+        while len(under_way) >= _UNDER_WAY_MAX:
+            _take(under_way, runs, patience)
     while under_way:
-        _take(under_way, runs)
+        _take(under_way, runs, patience)
     return runs.exit_code()
 
 
-def _take(under_way: dict[Future[CommandResult], int], runs: "_Runs") -> None:
-    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+def _take(under_way: dict[Future[CommandResult], int], runs: "_Runs", patience: Patience) -> None:
+    done, _ = wait(under_way, PATIENCE_S, return_when=FIRST_COMPLETED)
+    if not done:
+        patience.explain()
     for future in sorted(done, key=under_way.__getitem__):
         runs.ended(under_way.pop(future), future)
 

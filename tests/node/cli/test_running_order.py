@@ -8,12 +8,13 @@ import pytest
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.main import run as run_verb
 from meshd_node.cli.output import Output
+from meshd_node.cli.patience import Patience
 from meshd_node.cli.run import Order, run
 from meshd_node.cli.spread import spread
 from meshd_protocol.programs import CommandCall, OutputMissing, ProgramNotFound
 from meshd_protocol.records import decode_record
 from meshd_sdk.commands import CommandResult
-from meshd_sdk.errors import UnitFailed
+from meshd_sdk.errors import MeshUnavailable, UnitFailed
 
 
 class Stream(io.TextIOWrapper):
@@ -155,3 +156,79 @@ def test_variables_have_values(ordered):
     assert ordered(lambda *_: (0, {}), argv=("x",), env=("A=1=2",))[0] == 0
     with pytest.raises(ValueError, match="--env A=VALUE"):
         ordered(lambda *_: (0, {}), argv=("x",), env=("A",))
+
+
+class WaitingJob:
+    """A job of which the daemon says what it is given."""
+
+    def __init__(self):
+        self.told = {"id": "abc", "waiting": 1, "running": 0, "why": ["counts"]}
+        self.lost = None
+
+    def because(self, *reasons, running=0):
+        self.told = {**self.told, "running": running, "why": ["counts", *reasons]}
+
+    def progress(self):
+        if self.lost:
+            raise self.lost
+        return [self.told]
+
+
+@pytest.fixture
+def waiting():
+    """A job that waits, and what is said of it, once for each look."""
+    job, err = WaitingJob(), Stream()
+    patience = Patience(Output(Stream(), err), job)
+
+    def look():
+        before = len(err.text())
+        patience.explain()
+        return err.text()[before:]
+
+    return job, look
+
+
+def test_what_waits_says_why_and_again_only_when_that_changes(waiting):
+    job, look = waiting
+    job.because("1a2b can not run it: needs 64 cpus, it has 2")
+    assert look() == "meshd: it waits: 1a2b can not run it: needs 64 cpus, it has 2\n"
+    assert look() == ""
+
+    job.because("1a2b refused this job and is asked again in 2.1 s: it is full")
+    assert "it is full" in look()
+    job.because("1a2b refused this job and is asked again in 0.4 s: it is full")
+    assert look() == ""
+
+    job.because(*(f"{node} can not run it" for node in range(9)))
+    assert look().endswith("meshd: and for 5 reasons more: see `meshd job abc`\n")
+
+
+def test_what_runs_for_long_is_no_reason_to_speak(waiting):
+    job, look = waiting
+    job.because("all credits are used", running=1)
+
+    assert look() == ""
+
+
+def test_a_daemon_that_does_not_answer_is_a_reason_too(waiting):
+    job, look = waiting
+    job.lost = MeshUnavailable("the daemon did not answer")
+
+    assert look() == "meshd: it waits: the daemon did not answer\n"
+
+
+def test_nothing_done_for_a_while_is_looked_into(ordered, monkeypatch):
+    """The run asks by itself, and goes on to wait."""
+    monkeypatch.setattr("meshd_node.cli.run.PATIENCE_S", 0.001)
+    late = Future()
+    monkeypatch.setattr(FakeMesh, "submit_program", lambda *_: late)
+
+    def progress(_):
+        if not late.done():
+            late.set_result(CommandResult(("x",), 0, b"", b"", {}))
+        return [{"id": "abc", "waiting": 1, "running": 0, "why": ["counts", "needs 64 cpus, it has 2"]}]
+
+    monkeypatch.setattr(FakeMesh, "progress", progress, raising=False)
+    code, _, err, _ = ordered(None, argv=("x",))
+
+    assert (code, err) == (0, "meshd: it waits: needs 64 cpus, it has 2\n")

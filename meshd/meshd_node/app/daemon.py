@@ -79,8 +79,15 @@ class Started:
 
     node_name: str
     mesh_name: str
-    operator: str
     listening: tuple[str, ...]
+    slots: int
+    proved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lends:
+    """What a daemon says of its work once it knows what keeps that apart."""
+
     slots: int
     isolation: str
     charter: dict[str, object]
@@ -120,6 +127,7 @@ class Daemon:
             self._charter_changed,
         )
         self._lending = Lending(me, self._charter, self._capacity, self._gpus, seams)
+        self._cage_known = trio.Event()
         self._ended = trio.Event()
         self._ended_by: Revocation | None = None
 
@@ -166,7 +174,7 @@ class Daemon:
             # Work without a cage is the operator's own choice, and the service that makes cages does not offer it.
             warden=None if config.cage.off else config.warden,
             blank=1 if self._lending.slots else 0,
-            on_proved=self._review,
+            on_proved=self._proved,
         )
         self._lending.connect(self._workers)
         self._draining = Draining(self._execution, owner, self._announce, seams, outflow)
@@ -244,10 +252,13 @@ class Daemon:
         self._local = LocalServer(config.socket, self._jobs, answers, commands, outflow, listener=local)
         self._bound()
 
-    async def run(self, on_started: Callable[[Started], None], stop: trio.Event) -> None:
+    async def run(
+        self, on_started: Callable[[Started], None], on_lends: Callable[[Lends], None], stop: trio.Event
+    ) -> None:
         """Serve until `stop` is set; then drain within `drain_s`, say goodbye, leave nothing behind.
 
-        Cancelling instead ends everything at once.
+        A node that lends workers calls `on_lends` once, after `on_started`, when it knows what its cage keeps.
+        Cancelling instead of `stop` ends everything at once.
         """
         async with trio.open_nursery() as nursery:
             # The local socket first: it tells a second daemon in this folder from a port that somebody else has.
@@ -274,6 +285,8 @@ class Daemon:
                 nursery.start_soon(self._spot_checks.run)
                 self._outflow.flush()
                 on_started(self._started())
+                if self._lending.slots:
+                    nursery.start_soon(self._tell_lends, on_lends)
                 await stop.wait()
                 await self._draining.stop(self._config.drain_s)
                 self._membership.leave(self._lending.offer(Phase.LEFT))
@@ -345,6 +358,11 @@ class Daemon:
         self._net.limit_upload(charter.upload_bytes_per_s)
         self._workers.limit_scratch(charter.scratch_bytes)
 
+    def _proved(self) -> None:
+        """Go by what the cage keeps."""
+        self._cage_known.set()
+        self._review()
+
     def _review(self) -> None:
         """See anew who may have what, and tell the mesh, if it has been told of this node at all."""
         self._execution.review()
@@ -373,9 +391,11 @@ class Daemon:
         return Started(
             facts.node_name,
             facts.mesh_name,
-            self._identity.name.operator,
             self._net.bound,
             self._lending.slots,
-            self._workers.isolation,
-            self._lending.told(),
+            self._workers.proved,
         )
+
+    async def _tell_lends(self, on_lends: Callable[[Lends], None]) -> None:
+        await self._cage_known.wait()
+        on_lends(Lends(self._lending.slots, self._workers.isolation, self._lending.told()))

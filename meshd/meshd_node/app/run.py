@@ -10,7 +10,7 @@ import trio
 
 from meshd_node import log
 from meshd_node.activation import inherited
-from meshd_node.app.daemon import WORKER_MODULE, Daemon, Started
+from meshd_node.app.daemon import WORKER_MODULE, Daemon, Lends, Started
 from meshd_node.config import load
 from meshd_node.errors import MeshdError
 from meshd_node.identity.folder import NodeFolder
@@ -28,6 +28,7 @@ def run_node(
     environ: Mapping[str, str],
     uid: int,
     on_started: Callable[[Started], None],
+    on_lends: Callable[[Lends], None],
     *,
     worker_module: str = WORKER_MODULE,
 ) -> None:
@@ -55,12 +56,17 @@ def run_node(
         on_started(facts)
 
     try:
-        trio.run(_run, build, started, notifier)
+        trio.run(_run, build, started, on_lends, notifier)
     except BaseExceptionGroup as group:
         raise _the_users(group) from group
 
 
-async def _run(build: Callable[[], Daemon], on_started: Callable[[Started], None], notifier: Notifier) -> None:
+async def _run(
+    build: Callable[[], Daemon],
+    on_started: Callable[[Started], None],
+    on_lends: Callable[[Lends], None],
+    notifier: Notifier,
+) -> None:
     stop = trio.Event()
     daemon = build()
     gc.freeze()
@@ -69,7 +75,7 @@ async def _run(build: Callable[[], Daemon], on_started: Callable[[Started], None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_obey_signals, stop, nursery.cancel_scope, daemon.reload, notifier)
         nursery.start_soon(notifier.beat)
-        await daemon.run(on_started, stop)
+        await daemon.run(on_started, on_lends, stop)
         nursery.cancel_scope.cancel()
 
 

@@ -4,11 +4,12 @@ import os
 
 import click
 
-from meshd_node.app.daemon import Started
+from meshd_node.app.daemon import WORKER_MODULE, Lends, Started
 from meshd_node.app.run import run_node
 from meshd_node.cli.charter import brief
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
+from meshd_node.cli.text import counted
 
 
 @click.command("up")
@@ -17,15 +18,29 @@ def command() -> int:
     return up(Output())
 
 
-def up(output: Output) -> int:
-    """Run the node until it was told to stop; print one line when it is ready."""
-    run_node(os.environ, os.getuid(), lambda started: output.line(ready_line(started)))
+def up(output: Output, *, worker_module: str = WORKER_MODULE) -> int:
+    """Run the node until it was told to stop; say in a line that it is ready, in another what its cage keeps.
+
+    Whoever waits for the first may hang up after it: the second goes where the log goes.
+    """
+    run_node(
+        os.environ,
+        os.getuid(),
+        lambda started: output.line(ready_line(started)),
+        lambda lends: output.note(lends_line(lends)),
+        worker_module=worker_module,
+    )
     return Exit.OK
 
 
 def ready_line(started: Started) -> str:
-    """What a node says once it is ready: who, where, and how its work is kept apart."""
-    work = "lends no workers"
-    if started.slots:
-        work = f"{started.slots} workers, work is {started.isolation}; {brief(started.charter)}"
-    return f"ready: {started.node_name} of mesh {started.mesh_name} on {', '.join(started.listening)}; {work}"
+    """What a node says once it is ready: who, where, and what is still to come."""
+    who = f"{started.node_name} of mesh {started.mesh_name} on {', '.join(started.listening)}"
+    if not started.slots:
+        return f"ready: {who}; it lends no workers"
+    return f"ready: {who}" if started.proved else f"ready: {who}; proving its cage"
+
+
+def lends_line(lends: Lends) -> str:
+    """What a node says once it knows what keeps work apart: how well, and who may run what."""
+    return f"lends {counted(lends.slots, 'worker')}, work is {lends.isolation}; {brief(lends.charter)}"

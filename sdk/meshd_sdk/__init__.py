@@ -3,7 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
-from meshd_sdk.errors import CommandFailed, MeshClosed, MeshError, MeshLost, MeshRefused, MeshUnavailable, UnitFailed
+from meshd_sdk.errors import (
+    CommandFailed,
+    MeshClosed,
+    MeshError,
+    MeshLost,
+    MeshRefused,
+    MeshUnavailable,
+    UnitFailed,
+    UnitTimedOut,
+)
 from meshd_sdk.executor import MeshExecutor
 from meshd_sdk.futures import MeshFuture
 from meshd_sdk.job import Job
@@ -48,6 +57,7 @@ __all__ = [
     "RequirementsError",
     "Resources",
     "UnitFailed",
+    "UnitTimedOut",
     "Vote",
     "WasmModule",
     "WasmTrap",

@@ -36,6 +36,10 @@ class UnitFailed(MeshError):
     """No result of a unit could be had; the text says what was tried."""
 
 
+class UnitTimedOut(UnitFailed, TimeoutError):
+    """A command ran for longer than `timeout`, and was ended. It is not tried again."""
+
+
 class CommandFailed(MeshError):
     """A command that was to be checked ended with another exit code than 0."""
 

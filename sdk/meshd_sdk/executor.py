@@ -199,7 +199,8 @@ class MeshExecutor(Executor):
         """An executor that shares this one's connection and runs its units like this; what is left out stays.
 
         `replicas` copies of each unit run on distinct nodes, and a result that `quorum` of them agree on is taken
-        (by default a majority). `timeout` bounds each attempt in seconds, `retries` the attempts after a failed one.
+        (by default a majority). `timeout` bounds each attempt in seconds, `retries` the attempts after a failed one;
+        a command that reaches its timeout on a trusted node is not tried again (`UnitTimedOut`).
         `pure=False` runs each unit at most once. `requirements` (a file's path, or a list such as ["numpy==2.1"]) are
         packages that units import: they are locked here, which may take seconds, and each node builds them once.
         With `own_process` each unit runs in a process of its own, forked from one that has loaded the function: nothing

@@ -9,7 +9,7 @@ from meshd_protocol.errors import ProtocolError
 from meshd_protocol.messages.attempts import UnitStatus
 from meshd_protocol.messages.local import Outcome
 from meshd_protocol.values import decode, decode_exception
-from meshd_sdk.errors import MeshError, UnitFailed
+from meshd_sdk.errors import MeshError, UnitFailed, UnitTimedOut
 from meshd_sdk.futures import MeshFuture
 
 
@@ -27,6 +27,8 @@ def settle(future: MeshFuture[Any], outcome: Outcome) -> None:
             future.end_raised(_exception(outcome))
         case UnitStatus.FAILED:
             future.end_raised(UnitFailed(f"unit {outcome.index}: {outcome.detail or 'no result could be had'}"))
+        case UnitStatus.TIMED_OUT:
+            future.end_raised(UnitTimedOut(outcome.detail or "it ran for longer than it may"))
         case UnitStatus.CANCELLED:
             future.end_cancelled()
         case _:

@@ -250,6 +250,15 @@ def test_unit_without_a_result_says_what_was_tried(mesh, daemon):
         mesh.submit(abs, 1).result(5)
 
 
+def test_unit_that_took_too_long_is_a_time_out(mesh, daemon):
+    daemon.on[SubmitUnits] = lambda to, message, stream: to.tell(
+        UnitsEnded([Outcome(0, UnitStatus.TIMED_OUT, b"", "it ran for longer than its 1 s")]), stream
+    )
+
+    with pytest.raises(TimeoutError, match="it ran for longer than its 1 s"):
+        mesh.submit(abs, 1).result(5)
+
+
 @pytest.mark.parametrize(("status", "value"), [(UnitStatus.RETURNED, b"\xc1"), (UnitStatus.RAISED, b"\xc0")])
 def test_result_that_is_not_a_value_is_that_units_failure_alone(mesh, daemon, status, value):
     daemon.on[SubmitUnits] = lambda to, message, stream: to.tell(UnitsEnded([Outcome(0, status, value)]), stream)

@@ -21,6 +21,7 @@ class Exit(IntEnum):
     CONFIG = 78
     # As xargs has them, of the commands that `meshd run` ran.
     SOME_FAILED = 123
+    TIMED_OUT = 124  # as timeout(1) has it
     NO_RESULT = 125
     PROGRAM_NOT_FOUND = 127
     INTERRUPTED = 130

@@ -1,5 +1,6 @@
 """`meshd run -- COMMAND…`: a command on the mesh, or one for each of many files: streams, files and exit codes."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -31,7 +32,7 @@ from meshd_sdk.commands import (
     encode_program,
     read_result,
 )
-from meshd_sdk.errors import MeshError
+from meshd_sdk.errors import MeshError, UnitTimedOut
 from meshd_sdk.executor import MeshExecutor
 from meshd_sdk.inputs import name_on_node
 from meshd_sdk.templates import fill
@@ -39,6 +40,8 @@ from meshd_sdk.templates import fill
 # Commands whose files are in memory here at the same time; more than a large mesh has slots.
 _UNDER_WAY_MAX: Final = 4_096
 _SIGNALLED: Final = 128
+# Of a command, where it is named.
+_SHOWN: Final = 60
 
 
 class Unreadable(MeshdError):
@@ -71,7 +74,7 @@ class Order(Struct, frozen=True, kw_only=True):
 @click.option("--stdin", default="", metavar="FILE", help="What the command reads; - is this command's own input.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for the command.")
 @click.option("--in-order", is_flag=True, help="Print in the order of the files, not as they end.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="End what runs for longer.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="End what runs for longer, with exit code 124.")
 @click.option("--cpus", type=float, default=1.0, show_default=True, help="Cores that each run needs.")
 @click.option("--memory", default="0", help='Memory that each run may use, such as "4GiB".')
 @click.option("--gpus", type=int, default=0, help="GPUs that each run needs.")
@@ -81,7 +84,8 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
     """Run a command on the mesh; print what it prints, end as it ends.
 
     It runs in an empty folder that holds the files named by --in and --each. No shell reads it. With --each, the exit
-    code is 0 if all ended well, 123 if some did not, 125 if the mesh had no result for some, 127 without the program.
+    code is 0 if all ended well, 123 if some did not, 124 if some took too long, 125 if the mesh had no
+    result for some, 127 without the program.
     """
     order = Order(**asked)
     if not order.argv:
@@ -168,6 +172,9 @@ class _Runs:
             result = future.result()
         except ProgramNotFound as error:
             self._fail(path, str(error), Exit.PROGRAM_NOT_FOUND)
+        except UnitTimedOut as error:
+            program = printable(shlex.join(self._order.argv)[:_SHOWN])
+            self._fail(path, f"{program}: {error}, and was ended: --timeout says how long it may run", Exit.TIMED_OUT)
         except (MeshError, ProgramFailed) as error:
             self._fail(path, str(error), Exit.NO_RESULT)
         else:
@@ -200,7 +207,7 @@ class _Runs:
         self._output.progress("")
         if not self._order.each:
             return self._codes[0]
-        for code in (Exit.PROGRAM_NOT_FOUND, Exit.NO_RESULT):
+        for code in (Exit.PROGRAM_NOT_FOUND, Exit.NO_RESULT, Exit.TIMED_OUT):
             if code in self._codes:
                 return code
         return Exit.SOME_FAILED if any(self._codes) else Exit.OK

@@ -36,6 +36,7 @@ class UnitStatus(IntEnum):
     RAISED = 1
     FAILED = 2  # no result could be had; `detail` says what was tried
     CANCELLED = 3
+    TIMED_OUT = 4  # a command ran for longer than it may; it is not tried again
 
 
 class AttemptResult(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):

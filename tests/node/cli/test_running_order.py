@@ -14,7 +14,7 @@ from meshd_node.cli.spread import spread
 from meshd_protocol.programs import CommandCall, OutputMissing, ProgramNotFound
 from meshd_protocol.records import decode_record
 from meshd_sdk.commands import CommandResult
-from meshd_sdk.errors import MeshUnavailable, UnitFailed
+from meshd_sdk.errors import MeshUnavailable, UnitFailed, UnitTimedOut
 
 
 class Stream(io.TextIOWrapper):
@@ -140,6 +140,7 @@ def test_two_runs_that_leave_the_same_file_do_not_overwrite_each_other(ordered, 
         ({"a": (0, {}), "b": (0, {})}, 0),
         ({"a": (0, {}), "b": (2, {})}, 123),
         ({"a": (1, {}), "b": UnitFailed("lost")}, 125),
+        ({"a": (1, {}), "b": UnitTimedOut("it ran for longer than its 1 s")}, 124),
         ({"a": OutputMissing("no file"), "b": (0, {})}, 125),
         ({"a": ProgramNotFound("none"), "b": (2, {})}, 127),
     ],
@@ -150,6 +151,13 @@ def test_the_exit_code_of_many_is_that_of_xargs(ordered, outcomes, code):
     assert found == code
     assert out.count("\n") == sum(isinstance(outcome, tuple) for outcome in outcomes.values())
     assert all(f"meshd: {path}: " in err for path, outcome in outcomes.items() if outcome != (0, {}))
+
+
+def test_a_time_out_names_the_command_and_ends_as_timeout_does(ordered):
+    code, _, err, _ = ordered(lambda *_: UnitTimedOut("it ran for longer than its 1 s"), argv=("sleep", "2 0"))
+
+    assert code == 124
+    assert err.startswith("meshd: sleep '2 0': it ran for longer than its 1 s")
 
 
 def test_variables_have_values(ordered):

@@ -19,7 +19,7 @@ from meshd_node.core.owner.events import (
 from meshd_protocol.ids import to_text
 from meshd_protocol.limits import BATCH_BYTES
 from meshd_protocol.messages.attempts import AttemptResult, AttemptStatus, UnitStatus
-from meshd_protocol.records import Needs, Phase, Policy
+from meshd_protocol.records import Needs, Phase, Policy, Runtime
 
 
 def test_a_batch_goes_out_in_one_lease_and_comes_back_in_one_delivery(rig) -> None:
@@ -522,3 +522,33 @@ def test_a_forgotten_job_is_gone(rig) -> None:
     assert rig.owner.jobs() == []
     assert Recall(node, job, 1, []) in rig.recalls
     assert rig.owner.why(job, 0, rig.now) == ["this node does not know that job"]
+
+
+COMMAND = Needs(runtime=Runtime.COMMAND)
+RUNS_COMMANDS = (Runtime.PYTHON, Runtime.COMMAND)
+
+
+def test_a_time_out_of_a_command_is_final(rig) -> None:
+    """The next node would take as long: `--timeout 1 -- sleep 20` ran three times."""
+    rig.node("a", runtimes=RUNS_COMMANDS)
+    rig.node("b", runtimes=RUNS_COMMANDS)
+    job = rig.job(needs=COMMAND, policy=Policy(timeout_ms=1_000))
+    rig.submit(job, 1)
+
+    rig.fail(rig.leases[0], AttemptStatus.TIMED_OUT, "ran for longer than its 1 s")
+
+    outcome = rig.delivered[job][0]
+    assert (outcome.status, outcome.detail) == (UnitStatus.TIMED_OUT, "it ran for longer than its 1 s")
+    assert not rig.leases
+
+
+def test_a_stranger_can_not_end_a_command_by_saying_that_it_took_too_long(rig) -> None:
+    for name in "abc":
+        rig.node(name, trusted=False, operator=name, runtimes=RUNS_COMMANDS)
+    job = rig.job(needs=COMMAND, policy=Policy(timeout_ms=1_000))
+    rig.submit(job, 1)
+
+    rig.fail(rig.leases[0], AttemptStatus.TIMED_OUT, "ran for longer than its 1 s")
+
+    assert job not in rig.delivered
+    assert len(rig.leases) == 2

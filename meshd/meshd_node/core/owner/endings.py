@@ -69,7 +69,9 @@ class Endings:
         once = not job.plan.pure and (charged or status is AttemptStatus.INTERRUPTED)
         if charged or once:
             trial.failures.append(Failure(executor.node, reason[:REASON_CHARS_MAX]))
-        if once:
+        if status is AttemptStatus.TIMED_OUT and job.ends_by_time_out(executor.trusted):
+            self._fail(job, unit, f"it {reason}", turn, UnitStatus.TIMED_OUT)
+        elif once:
             self._fail(job, unit, f"it may have run, and must not run twice: {failures_reason(trial)}", turn)
         elif len(trial.failures) >= job.plan.failures_max:
             self._fail(job, unit, failures_reason(trial), turn)
@@ -106,7 +108,8 @@ class Endings:
                 if grant.lost_at <= turn.now:
                     turn.recall(executor.node, job, index)
                     silence = "it did not answer in time, though its session is up"
-                    self.attempt_failed(job, job.units[index], executor, AttemptStatus.TIMED_OUT, silence, turn)
+                    # As if the node were lost: it is the node that took too long to answer, not the unit.
+                    self.attempt_failed(job, job.units[index], executor, AttemptStatus.CRASHED, silence, turn)
                 elif grant.deadline <= turn.now:
                     grant.deadline = min(turn.now + grant.duration_s, grant.lost_at)
         return min((grant.deadline for held in executor.held.values() for grant in held.values()), default=None)
@@ -191,14 +194,14 @@ class Endings:
         result = trial.results[accepted]
         self._deliver(job, Outcome(unit.index, _STATUS[result.status], result.value, result.detail), turn)
 
-    def _fail(self, job: Job, unit: Unit, detail: str, turn: Turn) -> None:
+    def _fail(self, job: Job, unit: Unit, detail: str, turn: Turn, status: UnitStatus = UnitStatus.FAILED) -> None:
         self._close(job, unit, turn)
         job.failed += 1
         job.first_failure = job.first_failure or f"unit {unit.index}: {detail}"[:REASON_CHARS_MAX]
         if unit.trial is not None:
             self._remember(job, unit, unit.trial, None, turn)
         turn.ends(job).failed.append(unit.index)
-        self._deliver(job, Outcome(unit.index, UnitStatus.FAILED, b"", detail), turn)
+        self._deliver(job, Outcome(unit.index, status, b"", detail), turn)
 
     def _remember(self, job: Job, unit: Unit, trial: Trial, accepted: Digest | None, turn: Turn) -> None:
         job.tried.append(Tried(unit.index, accepted, trial.votes, trial.failures))

@@ -14,6 +14,7 @@ from meshd_node.core.owner.terms import terms_of
 from meshd_node.core.owner.unit import Failure, Unit, Vote
 from meshd_protocol.ids import Digest, NodeId
 from meshd_protocol.messages.local import Outcome
+from meshd_protocol.records import Runtime
 
 # The epoch of a job that no other node has owned before.
 FIRST_EPOCH = 1
@@ -90,6 +91,10 @@ class Job:
     def waiting(self) -> int:
         """Units that have not ended and have no attempt under way."""
         return len(self.units) - self.running
+
+    def ends_by_time_out(self, trusted: bool) -> bool:
+        """Whether a time-out ends a unit: a command's does, on the word of a node that is believed alone."""
+        return self.terms.needs.runtime is Runtime.COMMAND and self.plan.believes_alone(trusted)
 
     def has_work(self) -> bool:
         """Whether some unit waits for an attempt."""

@@ -85,7 +85,7 @@ def _print_peers(output: Output, peers: list[dict[str, Any]]) -> None:
         (
             short(peer["name"]),
             number(peer["rtt_ms"], " ms"),
-            f"{peer['clock_ahead_s']:+.1f} s",
+            f"{peer['clock_ahead_s']:+z.1f} s",
             f"{peer['heard_s']:.0f} s ago",
             printable(peer["dialled"] or "it dialled us"),
         )

@@ -82,7 +82,7 @@ class Screen:
             TextColumn("{task.description}"),
             BarColumn(bar_width=32),
             MofNCompleteColumn(),
-            TextColumn("files, [red]{task.fields[caught]}[/red] lies outvoted"),
+            TextColumn("files, lies outvoted: [red]{task.fields[caught]}[/red]"),
             console=self._console,
             transient=True,
         )
@@ -95,7 +95,7 @@ class Screen:
             part = ended * _PARTS // max(1, total)
             if told < part < _PARTS:
                 told = part
-                self._print(Text(f"  {ended} of {total} files counted, {caught} lies outvoted"))
+                self._print(Text(f"  {ended} of {total} files counted, {_count(caught, 'lie')} outvoted"))
 
         return progress
 

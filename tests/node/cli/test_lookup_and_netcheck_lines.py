@@ -117,6 +117,16 @@ def test_netcheck_that_found_something_to_mend_ends_with_code_1(answering) -> No
     assert "\x1b" not in out.getvalue()
 
 
+def test_a_clock_that_differs_by_nothing_is_not_behind(answering) -> None:
+    """`-0.0 s` had somebody look for what is wrong with a clock."""
+    answering(netcheck, CHECKED | {"peers": [CHECKED["peers"][0] | {"clock_ahead_s": -0.004}]})
+    out = io.StringIO()
+
+    netcheck.netcheck(Output(out), as_json=False)
+
+    assert " +0.0 s " in out.getvalue()
+
+
 def test_netcheck_says_what_it_waits_for_when_a_peer_is_frozen(monkeypatch) -> None:
     """It was silent for the 8 s in which a frozen peer might have answered, as if it hung itself."""
     out, err, noted = io.StringIO(), io.StringIO(), threading.Event()

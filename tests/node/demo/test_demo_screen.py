@@ -80,6 +80,14 @@ def test_progress_without_a_terminal_is_a_few_lines() -> None:
     assert "250 of 1000 files counted, 25 lies outvoted" in out.getvalue()
 
 
+def test_one_lie_is_one() -> None:
+    out = io.StringIO()
+    with Screen(out).counting(4, "done") as progress:
+        progress(1, 1)
+
+    assert "1 of 4 files counted, 1 lie outvoted" in out.getvalue()
+
+
 def test_a_step_that_fails_is_not_ticked_off() -> None:
     out = io.StringIO()
     with pytest.raises(ValueError, match="no"), Screen(out).step("trying", "done"):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from meshd_node.cli.install import install
+from meshd_node.cli.install import rehearse
+from meshd_node.cli.main import run as meshd
 from meshd_node.cli.output import Output
 from meshd_node.cli.uninstall import uninstall
 from meshd_node.installation import survey
@@ -105,9 +106,29 @@ def test_a_dry_run_says_each_step_and_does_none(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("meshd_node.cli.uninstall.perform", lambda *_: pytest.fail("something was done"))
     out = io.StringIO()
 
-    assert install(Output(out), NEW, dry_run=True) == 0
+    assert rehearse(Output(out), NEW, []) == 0
     assert uninstall(Output(out), sealed=False, purge=False, dry_run=True) == 0
     assert out.getvalue().splitlines() == [*lines(installation(NEW)), *lines(removal(sealed=False, purge=False))]
+
+
+def test_a_dry_run_where_nothing_can_be_installed_shows_the_plan_and_all_that_is_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """From below /tmp or /root it printed no plan at all."""
+    monkeypatch.setattr(survey, "closure", lambda: (Path("/root/venv"),))
+    monkeypatch.setattr(survey, "_RUNNING", Path("/nowhere"))
+    monkeypatch.setattr(survey, "FOLDER", tmp_path)
+
+    code = meshd(["install", "--dry-run", "--keep-key", "--from", str(tmp_path / "none")])
+
+    out, err = capsys.readouterr()
+    assert code == survey.NoSystemd.exit_code
+    assert "systemctl daemon-reload" in out.splitlines()
+    told = err.splitlines()
+    assert [line.split(":")[0] for line in told] == ["in the way"] * 3
+    assert "systemd" in told[0]
+    assert "/root/venv" in told[1]
+    assert "no node in" in told[2]
 
 
 def test_steps_are_told_before_they_are_done_and_end_at_the_first_that_fails(tmp_path: Path) -> None:
@@ -146,9 +167,9 @@ def test_only_root_installs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_interpreter_that_services_can_not_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(survey, "closure", lambda: (Path("/usr"), Path("/home/ann/venv")))
 
-    with pytest.raises(InterpreterUnusable, match="/home/ann/venv") as refused:
-        survey.surveyed(None, keep_key=True)
-    assert "/opt/meshd" in refused.value.hint
+    (refused,) = [each for each in survey.obstacles(None) if isinstance(each, InterpreterUnusable)]
+    assert "/home/ann/venv" in str(refused)
+    assert "/opt/meshd" in refused.hint
 
 
 def test_a_folder_in_which_a_daemon_runs_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,9 +178,9 @@ def test_a_folder_in_which_a_daemon_runs_is_left_alone(tmp_path: Path, monkeypat
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as daemon:
         daemon.bind(str(tmp_path / "meshd.sock"))
         daemon.listen()
-        with pytest.raises(survey.DaemonRuns, match="a daemon runs"):
-            survey.surveyed(None, keep_key=True)
+        assert survey.DaemonRuns in map(type, survey.obstacles(None))
 
+    assert survey.DaemonRuns not in map(type, survey.obstacles(None))
     assert survey.surveyed(None, keep_key=True) == Situation(
         interpreter=sys.executable, has_gpus=Path("/dev/nvidiactl").exists()
     )

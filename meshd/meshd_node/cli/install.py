@@ -1,15 +1,17 @@
 """`meshd install`: have systemd run this machine's node."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from meshd_node.cli.exits import Exit
 from meshd_node.cli.output import Output
+from meshd_node.errors import MeshdError
 from meshd_node.installation.places import FOLDER
 from meshd_node.installation.plans import Situation, installation
 from meshd_node.installation.steps import described, perform
-from meshd_node.installation.survey import require_systemd, surveyed
+from meshd_node.installation.survey import obstacles, require_systemd, surveyed
 
 
 @click.command("install")
@@ -21,20 +23,28 @@ def command(came_from: Path | None, keep_key: bool, dry_run: bool) -> int:
 
     Once more after an upgrade, or after `meshd init` or `join`, it brings up to date what is there.
     """
-    if not dry_run:
-        require_systemd()
-    found = surveyed(came_from.absolute() if came_from else None, keep_key=keep_key)
-    return install(Output(), found, dry_run=dry_run)
-
-
-def install(output: Output, found: Situation, *, dry_run: bool) -> int:
-    """Do it, or say it; then say what comes next."""
-    steps = list(installation(found))
+    folder = came_from.absolute() if came_from else None
+    found = surveyed(folder, keep_key=keep_key)
     if dry_run:
-        for step in steps:
-            output.line(described(step))
-        return Exit.OK
-    perform(steps, output.line)
+        return rehearse(Output(), found, list(obstacles(folder)))
+    require_systemd()
+    for error in obstacles(folder):
+        raise error
+    return install(Output(), found)
+
+
+def rehearse(output: Output, found: Situation, in_the_way: Sequence[MeshdError]) -> int:
+    """Say what would be done, and then what keeps it from being done now. It ends with the code that root would get."""
+    for step in installation(found):
+        output.line(described(step))
+    for error in in_the_way:
+        output.note(f"in the way: {error} ({error.hint})")
+    return in_the_way[0].exit_code if in_the_way else Exit.OK
+
+
+def install(output: Output, found: Situation) -> int:
+    """Do it, telling of each step; then say what comes next."""
+    perform(list(installation(found)), output.line)
     if found.is_node:
         output.note("meshd runs as a service: `systemctl status meshd`, `meshd doctor`")
     else:

@@ -5,6 +5,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,25 +54,30 @@ def require_systemd() -> None:
     """Refuse to go on where there is no root, or no systemd to be root of."""
     if os.geteuid() != 0:
         raise NotRoot("only root installs services", "sudo, or `--dry-run` to see what would be done")
-    if not _RUNNING.is_dir():
-        raise NoSystemd("this machine was not started by systemd", "`meshd up` runs the node in the foreground")
+    _require_running()
+
+
+def obstacles(came_from: Path | None) -> Iterator[MeshdError]:
+    """What is in the way of a service on this machine, whoever asks, one thing after the other."""
+    for require in (
+        _require_running,
+        _require_reachable,
+        partial(_require_movable, came_from),
+        partial(_require_idle, came_from or FOLDER),
+    ):
+        try:
+            require()
+        except MeshdError as error:
+            yield error
 
 
 def surveyed(came_from: Path | None, *, keep_key: bool) -> Situation:
-    """What there is; raise `MeshdError` for what can not become a service."""
-    _require_reachable()
-    there = NodeFolder(FOLDER).is_node()
-    if came_from is not None:
-        if there:
-            raise AlreadyANode(f"{FOLDER} is a node already", "leave --from out, or move that folder away")
-        if not NodeFolder(came_from).is_node():
-            raise FolderMissing(f"there is no node in {came_from}", "name the folder that `meshd init` or `join` made")
+    """What there is, be it in the way or not: see `obstacles`."""
     folder = came_from or FOLDER
-    _require_idle(folder / "meshd.sock")
     return Situation(
         interpreter=sys.executable,
         came_from=came_from,
-        is_node=there or came_from is not None,
+        is_node=came_from is not None or NodeFolder(FOLDER).is_node(),
         has_key_file=(folder / KEY.name).exists(),
         can_seal=not keep_key and _can_seal(),
         has_gpus=Path("/dev/nvidiactl").exists(),
@@ -91,6 +98,20 @@ def require_no_root_key() -> None:
         )
 
 
+def _require_running() -> None:
+    if not _RUNNING.is_dir():
+        raise NoSystemd("this machine was not started by systemd", "`meshd up` runs the node in the foreground")
+
+
+def _require_movable(folder: Path | None) -> None:
+    if folder is None:
+        return
+    if NodeFolder(FOLDER).is_node():
+        raise AlreadyANode(f"{FOLDER} is a node already", "leave --from out, or move that folder away")
+    if not NodeFolder(folder).is_node():
+        raise FolderMissing(f"there is no node in {folder}", "name the folder that `meshd init` or `join` made")
+
+
 def _require_reachable() -> None:
     paths = closure()
     hidden = [path for path in paths if any(path.is_relative_to(folder) for folder in _HIDDEN)]
@@ -99,10 +120,10 @@ def _require_reachable() -> None:
         raise InterpreterUnusable(f"no service can read {closed}, which this meshd needs", _ELSEWHERE)
 
 
-def _require_idle(path: Path) -> None:
+def _require_idle(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        if probe.connect_ex(str(path)) == 0:
-            raise DaemonRuns(f"a daemon runs in {path.parent}", "stop it first: it was started by hand")
+        if probe.connect_ex(str(folder / "meshd.sock")) == 0:
+            raise DaemonRuns(f"a daemon runs in {folder}", "stop it first: it was started by hand")
 
 
 def _can_seal() -> bool:

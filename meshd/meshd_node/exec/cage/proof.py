@@ -47,9 +47,8 @@ class _Rule:
     remedy: str
 
 
-_AS_ROOT: Final = (
-    "`meshd install`: then a user of their own makes the cages; or `meshd up` as root: then each cage has its own"
-)
+_OWN_USER: Final = "`meshd up` as root, with a Python that others can read: then each cage has a user of its own"
+_NO_ROOT: Final = f"`meshd install`: then no root makes the cages; or {_OWN_USER}"
 _NAMESPACES: Final = (
     "allow users to make namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, "
     "kernel.apparmor_restrict_unprivileged_userns), or install bubblewrap, or `meshd up` as root"
@@ -59,15 +58,15 @@ _SECCOMP: Final = "run a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64
 _CGROUPS: Final = "`meshd install`, or `meshd up` as root: then meshd may make control groups"
 
 _RULES: Final = (
-    _Rule("not root", CageLevel.CONFINED, ("run as root",), _AS_ROOT),
-    _Rule("own user", None, ("share a user",), _AS_ROOT),
+    _Rule("not root", CageLevel.CONFINED, ("run as root",), _NO_ROOT),
+    _Rule("own user", None, ("share a user",), _OWN_USER),
     _Rule("files", CageLevel.CONFINED, ("read /etc/shadow", "read a private file"), f"{_NAMESPACES}; or {_LANDLOCK}"),
     _Rule("read-only system", CageLevel.CONFINED, ("write to ",), f"{_NAMESPACES}; or {_LANDLOCK}"),
     _Rule(
         "other processes",
         CageLevel.CONFINED,
         ("kill a process", "trace a process", "read a process", "read an environment"),
-        f"{_NAMESPACES}; or {_AS_ROOT}",
+        f"{_NAMESPACES}; or {_NO_ROOT}",
     ),
     _Rule("environment", CageLevel.CONFINED, ("inherit an environment",), "no cage was made that empties it"),
     _Rule(
@@ -100,7 +99,7 @@ _RULES: Final = (
         "privileges",
         CageLevel.CONFINED,
         ("gain privileges by a program", "become root", "change the root"),
-        _AS_ROOT,
+        _NO_ROOT,
     ),
     _Rule("landlock", None, ("write outside of scratch",), _LANDLOCK),
     _Rule("namespaces", CageLevel.STRICT, ("share the ", "see a process"), _NAMESPACES),

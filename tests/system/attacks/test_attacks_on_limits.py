@@ -120,19 +120,6 @@ def write_one_large_file(size: int) -> str:
     return f"has a file of {size}"
 
 
-def make_many_files(count: int) -> str:
-    """Inodes are memory of the kernel."""
-    made = 0
-    try:
-        for number in range(count):
-            os.close(os.open(f"inode-{number}", os.O_CREAT | os.O_WRONLY))
-            made += 1
-    finally:
-        for number in range(made):
-            os.unlink(f"inode-{number}")
-    return f"made {made} files"
-
-
 @pytest.mark.parametrize("folder", ["/dev/shm", "/tmp", "/var/tmp", "/run", "/"])
 def test_no_folder_of_the_host_is_filled(arena, verdict, folder) -> None:
     """What is there may be the cage's own, and is then memory of the unit."""

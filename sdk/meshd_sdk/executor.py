@@ -6,13 +6,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from meshd_protocol.messages.local import Ask, OpenJob, Question
+from meshd_protocol.ids import JobId
+from meshd_protocol.messages.local import Ask, CancelJob, OpenJob, Question
 from meshd_protocol.records import Needs, Runtime
 from meshd_sdk.errors import MeshClosed
 from meshd_sdk.functions import PickledFunction, pickle_function
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 P = ParamSpec("P")
+# A daemon that is there names a job in milliseconds.
+_NAMED_S: Final = 5.0
 
 
 class MeshExecutor(Executor):
@@ -159,12 +163,17 @@ class MeshExecutor(Executor):
         """Submit a unit of another runtime than Python, as `command` and `WasmModule` encode it."""
         return self._program_stream(runtime).submit(program, payload, make)
 
+    def cancel(self) -> None:
+        """Cancel every job that this executor has under way, as `meshd cancel` does. Its futures end cancelled.
+
+        Unlike units that are cancelled one by one, the job says so, too: it is `cancelled`, not `done`.
+        """
+        for job in self._jobs():
+            self._session.ask(CancelJob(job))
+
     def progress(self) -> list[dict[str, Any]]:
         """What the daemon knows of each job that this executor has under way, as `meshd job --json` prints it."""
-        with self._lock:
-            streams = [each for each in self._streams if not each.is_drained]
-        jobs = [each.opened.result() for each in streams if each.opened.done() and not each.opened.exception()]
-        return [self._session.ask(Ask(Question.JOB, job)) for job in jobs]
+        return [self._session.ask(Ask(Question.JOB, job)) for job in self._jobs()]
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; wait for what was submitted, or cancel it first.
@@ -239,6 +248,13 @@ class MeshExecutor(Executor):
         finally:
             stream.close()
         return Job(self._session, stream)
+
+    def _jobs(self) -> list[JobId]:
+        """The jobs under way that the daemon has named; it does so at once."""
+        with self._lock:
+            streams = [each for each in self._streams if not each.is_drained]
+        wait_for([each.opened for each in streams], _NAMED_S)
+        return [each.opened.result() for each in streams if each.opened.done() and not each.opened.exception()]
 
     def _submit_chunk(self, fn: Callable[..., T], chunk: list[tuple[Any, ...]]) -> Future[Any]:
         stream = self._open_stream()

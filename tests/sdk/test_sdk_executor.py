@@ -13,6 +13,8 @@ import pytest
 from meshd_protocol.limits import JOB_FUNCTIONS_MAX
 from meshd_protocol.messages.attempts import UnitStatus
 from meshd_protocol.messages.local import (
+    Answer,
+    CancelJob,
     CancelUnits,
     CloseJob,
     DefineFunction,
@@ -212,6 +214,26 @@ def test_cancelled_future_is_cancelled_at_once_and_the_daemon_is_told(mesh, daem
     told = [index for message in daemon.of_kind(CancelUnits) for index in message.indices]
     assert set(told) <= set(range(5, 10))
     assert [future.result() for future in futures[:5]] == list(range(5))
+
+
+def test_executor_that_is_cancelled_cancels_its_jobs_and_not_only_their_units(mesh, daemon):
+    """A job whose units were all cancelled one by one counts as done."""
+    daemon.gate.clear()
+    opened = 1  # the stream of the first job
+    daemon.on[CancelJob] = lambda to, message, stream: (
+        to.tell(JobEnded("cancelled", ""), opened),
+        to.tell(Answer(b"{}"), stream),
+    )
+    cancelled, other = mesh.options(name="cancelled"), mesh.options(name="other")
+    unwanted, wanted = cancelled.submit(abs, -1), other.submit(abs, -2)
+
+    cancelled.cancel()
+
+    with pytest.raises(CancelledError):
+        unwanted.result(5)
+    daemon.gate.set()
+    assert wanted.result(5) == 2
+    assert [message.job for message in daemon.of_kind(CancelJob)] == [daemon.jobs[0].id]
 
 
 def test_future_that_is_done_can_not_be_cancelled(mesh):

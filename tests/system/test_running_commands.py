@@ -1,5 +1,9 @@
 """Commands and WebAssembly on real daemons: the submitter lends nothing, so all of it crosses the wire."""
 
+import signal
+import subprocess
+import sys
+
 import pytest
 import wasmtime
 
@@ -51,6 +55,36 @@ def test_a_program_that_no_node_has_is_one_line(standing):
     assert done.returncode == 127
     assert "install it on the nodes" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_fits_no_node_says_why_and_is_cancelled_by_an_interrupt(standing, tmp_path):
+    """It said nothing, and `meshd jobs` told of a job that was done."""
+    files = [tmp_path / name for name in ("a", "b")]
+    for file in files:
+        file.touch()
+    words = ["run", "--cpus", "640", "--name", "too large", "--each", *map(str, files), "--", "true"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "meshd_node", *words],
+        env=standing[0].environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr is not None
+        said = [waiting.stderr.readline() for _ in standing]
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(30) == 130
+
+    assert all(line.startswith("meshd: it waits: ") for line in said)
+    assert sum("needs 640" in line for line in said) == 2
+    with standing[0].mesh() as mesh:
+        assert [job["state"] for job in mesh.jobs() if job["name"] == "too large"] == ["cancelled"]
+
+
+def test_a_command_that_takes_too_long_ends_once_as_timeout_does(standing):
+    done = standing[0].cli("run", "--timeout", "1", "--", "sleep", "20")
+
+    assert (done.returncode, done.stdout) == (124, "")
+    assert "sleep 20: it ran for longer than its 1 s" in done.stderr
 
 
 def test_copies_of_a_command_agree(standing):

@@ -3,8 +3,8 @@
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -92,11 +92,9 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
         raise click.UsageError("name the command, after --")
     try:
         resources = Resources(cpus, memory, gpus)
-        with in_words(), _mesh() as mesh:
-            options = mesh.options(
-                timeout=timeout, resources=resources, replicas=replicas, name=name or order.argv[0][:100]
-            )
-            return run(Output(), options, order)
+        job = name or order.argv[0][:100]
+        with in_words(), _mesh(timeout=timeout, resources=resources, replicas=replicas, name=job) as mesh:
+            return run(Output(), mesh, order)
     except (ValueError, TypeError) as error:
         raise Unusable(str(error)) from error
     except OSError as error:
@@ -170,6 +168,8 @@ class _Runs:
         path = self.paths[number]
         try:
             result = future.result()
+        except CancelledError:
+            self._fail(path, "it was cancelled", Exit.NO_RESULT)
         except ProgramNotFound as error:
             self._fail(path, str(error), Exit.PROGRAM_NOT_FOUND)
         except UnitTimedOut as error:
@@ -214,12 +214,17 @@ class _Runs:
 
 
 @contextmanager
-def _mesh() -> Iterator[Mesh]:
+def _mesh(**options: Any) -> Iterator[MeshExecutor]:
     with Mesh() as mesh:
+        executor = mesh.options(**options)
         try:
-            yield mesh
+            yield executor
         except BaseException:  # Ctrl-C as well: what runs is of no use to anybody
-            mesh.shutdown(wait=False, cancel_futures=True)
+            try:
+                with suppress(MeshError):
+                    executor.cancel()
+            finally:
+                mesh.shutdown(wait=False, cancel_futures=True)
             raise
 
 

@@ -1,7 +1,7 @@
 """`meshd run`: its words, and what becomes of its results. The mesh itself is in tests/system."""
 
 import io
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 import pytest
 
@@ -141,6 +141,7 @@ def test_two_runs_that_leave_the_same_file_do_not_overwrite_each_other(ordered, 
         ({"a": (0, {}), "b": (2, {})}, 123),
         ({"a": (1, {}), "b": UnitFailed("lost")}, 125),
         ({"a": (1, {}), "b": UnitTimedOut("it ran for longer than its 1 s")}, 124),
+        ({"a": (0, {}), "b": CancelledError()}, 125),
         ({"a": OutputMissing("no file"), "b": (0, {})}, 125),
         ({"a": ProgramNotFound("none"), "b": (2, {})}, 127),
     ],

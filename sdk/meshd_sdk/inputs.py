@@ -1,6 +1,8 @@
 """Files of a unit, as users name them: read here, checked before anything is sent."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -27,6 +29,16 @@ def read_inputs(inputs: Inputs) -> tuple[File, ...]:
             if len(files) > FILES_MAX:
                 raise ValueError(f"the inputs are more than {FILES_MAX} files: pack them into an archive")
     return tuple(files)
+
+
+def look_at(path: FilePath) -> None:
+    """Raise what reading it would, as far as a look at it tells: nothing is opened, for it may be a pipe."""
+    name_on_node(path)
+    status = os.stat(path)
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+    if not stat.S_ISDIR(status.st_mode):
+        check_size(os.fspath(path), status.st_size)
 
 
 def name_on_node(path: FilePath) -> str:

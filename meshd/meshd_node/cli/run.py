@@ -34,7 +34,7 @@ from meshd_sdk.commands import (
 )
 from meshd_sdk.errors import MeshError, UnitTimedOut
 from meshd_sdk.executor import MeshExecutor
-from meshd_sdk.inputs import name_on_node
+from meshd_sdk.inputs import look_at, name_on_node
 from meshd_sdk.templates import fill
 
 # Commands whose files are in memory here at the same time; more than a large mesh has slots.
@@ -103,6 +103,8 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
 
 def run(output: Output, mesh: MeshExecutor, order: Order) -> int:
     """Submit, print and save as results come; return the exit code."""
+    for path in order.each:  # all, before any: nobody wants half of them to run
+        look_at(path)
     program = encode_program(command_program(order.inputs, _variables(order.env)))
     runs, patience = _Runs(output, order), Patience(output, mesh)
     under_way: dict[Future[CommandResult], int] = {}

@@ -1,6 +1,7 @@
 """`meshd run`: its words, and what becomes of its results. The mesh itself is in tests/system."""
 
 import io
+import os
 from concurrent.futures import CancelledError, Future
 
 import pytest
@@ -11,6 +12,7 @@ from meshd_node.cli.output import Output
 from meshd_node.cli.patience import Patience
 from meshd_node.cli.run import Order, run
 from meshd_node.cli.spread import spread
+from meshd_protocol.limits import UNIT_BYTES_MAX
 from meshd_protocol.programs import CommandCall, OutputMissing, ProgramNotFound
 from meshd_protocol.records import decode_record
 from meshd_sdk.commands import CommandResult
@@ -105,6 +107,18 @@ def test_a_signal_is_told_as_shells_do(ordered):
 def test_a_file_that_is_not_there_is_an_error_before_anything_runs(ordered):
     with pytest.raises(FileNotFoundError):
         ordered(lambda *_: (0, {}), argv=("x",), inputs=("nothing",))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [("nothing", FileNotFoundError), ("large", ValueError), ("a/b", NotADirectoryError)],
+)
+def test_all_files_are_looked_at_before_any_is_submitted(ordered, tmp_path, monkeypatch, wrong, error):
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", UNIT_BYTES_MAX + 1)
+    monkeypatch.setattr(FakeMesh, "submit_program", lambda *_: pytest.fail("something was submitted"))
+    with pytest.raises(error, match=wrong):
+        ordered(lambda *_: (0, {}), argv=("x",), each=("a", wrong, "b"))
 
 
 def test_each_file_is_an_input_and_its_outputs_are_saved(ordered, tmp_path):

@@ -2,8 +2,9 @@
 
 from meshd_node.core.owner.effects import Recall
 from meshd_node.core.owner.events import ExecutorChanged, ExecutorLost, JobClosed
+from meshd_node.core.owner.reasons import short
 from meshd_protocol.messages.attempts import AttemptStatus, UnitStatus
-from meshd_protocol.records import Policy
+from meshd_protocol.records import CageLevel, Needs, Policy
 
 
 def strangers(rig, count: int, **view) -> list[bytes]:
@@ -96,9 +97,10 @@ def test_one_operator_has_one_vote_however_many_nodes(rig) -> None:
     job = rig.job(policy=Policy(replicas=2))
     rig.submit(job, 1)
     assert rig.leases == []
-    assert any(
-        "needs 2 distinct voters, and there are 1: 3 eligible nodes" in line for line in rig.owner.why(job, 0, rig.now)
-    )
+    (why,) = rig.owner.why(job, 0, rig.now)[1:]
+    assert why.startswith("its quorum needs 2 distinct voters, and there is 1: ")
+    assert all(short(rig.node_id(name)) in why for name in "abc")
+    assert why.endswith("(nodes of one operator have one vote together, if they are not trusted)")
 
     rig.node("d", trusted=False, operator="honest")
 
@@ -112,8 +114,35 @@ def test_too_few_voters_wait_and_say_for_what(rig) -> None:
     rig.submit(job, 1)
 
     assert rig.leases == []
-    assert "its quorum needs 2 distinct voters, and there are 1: 1 eligible node" in rig.owner.why(job, 0, 0.0)
+    voter = short(rig.node_id("s0"))
+    assert f"its quorum needs 2 distinct voters, and there is 1: {voter}" in rig.owner.why(job, 0, 0.0)
     assert any("needs 2 distinct voters" in line for line in rig.owner.why(job, None, 0.0))
+
+
+def test_too_few_voters_are_said_with_why_no_other_node_is_one(rig) -> None:
+    strangers(rig, 1)
+    small = rig.node("small", trusted=False, operator="small", cpu_milli=1_000)
+    loose = rig.node("loose", trusted=False, operator="loose", cage=CageLevel.NONE)
+    job = rig.job(needs=Needs(cpu_milli=2_000))
+    rig.submit(job, 1)
+
+    why = rig.owner.why(job, 0, rig.now)
+
+    assert f"{short(small)} can not run it: needs 2 cpus, it has 1" in why
+    assert any(line.startswith(f"{short(loose)} can not run it: ") and "its cage is none" in line for line in why)
+    assert len(why) == 4
+
+
+def test_of_many_nodes_that_can_not_run_a_unit_some_are_named_and_the_others_counted(rig) -> None:
+    for number in range(30):
+        rig.node(f"n{number}")
+    job = rig.job(needs=Needs(gpus=1))
+    rig.submit(job, 1)
+
+    why = rig.owner.why(job, 0, rig.now)
+
+    assert len(why) == 10
+    assert why[-1] == "and 22 more nodes that can not run it"
 
 
 def test_a_disagreement_without_a_further_voter_waits_for_one(rig) -> None:

@@ -141,13 +141,14 @@ def test_a_unit_waits_for_what_no_node_has_and_says_so(rig, needs: Needs, words:
     assert rig.leased() == {rig.node_id("able"): 1}
 
 
-def test_why_says_that_all_credits_are_used(rig) -> None:
+def test_why_says_that_all_nodes_are_busy(rig) -> None:
     rig.node("a", window=1)
     job = rig.job()
     rig.submit(job, 2)
 
     assert "running on" in rig.owner.why(job, 0, rig.now)[0]
-    assert rig.owner.why(job, 1, rig.now) == ["waiting", "all credits are used: 1 node is busy"]
+    busy = "the one node that could run it is busy: it has as many units as it takes at a time"
+    assert rig.owner.why(job, 1, rig.now) == ["waiting", busy]
 
 
 def test_why_names_who_is_believed(rig) -> None:

@@ -5,7 +5,7 @@ from meshd_node.core.owner.executors import Executor, Executors, why_not
 from meshd_node.core.owner.job import Job, Tried
 from meshd_node.core.owner.plan import Trust
 from meshd_node.core.owner.pool import voters
-from meshd_node.core.owner.reasons import camps, short
+from meshd_node.core.owner.reasons import camps, few, short
 from meshd_node.core.owner.unit import Trial, Unit
 
 
@@ -53,20 +53,29 @@ class Explain:
         resting = [each for each in fitting if job.backoff.bars(each.node, now)]
         if not fitting:
             return self._misfits(job)
-        lines = [
+        refusals = [
             f"{short(each.node)} refused this job and is asked again in {job.backoff.until(each.node) - now:.1f} s: "
             f"{job.backoff.reason(each.node)}"
             for each in resting
         ]
-        lines += [f"{short(each.node)} comes last: {each.doubt.slow}" for each in fitting if each.doubt.slow]
-        return lines + self._shortage(job, unit, now)
+        slow = [f"{short(each.node)} comes last: {each.doubt.slow}" for each in fitting if each.doubt.slow]
+        return [
+            *few(refusals, "nodes that refused it"),
+            *few(slow, "nodes that come last"),
+            *self._shortage(job, unit, now),
+        ]
 
     def _misfits(self, job: Job) -> list[str]:
-        """Why each node can not run any unit of a job."""
-        every = self._executors.all()
-        if not every:
+        """Why no node can run any unit of a job."""
+        if not self._executors.all():
             return ["no node is connected that could run it: start one, or invite one (meshd invite)"]
-        return [f"{short(each.node)} can not run it: {why_not(each, job.terms)}" for each in every]
+        return self._unable(job)
+
+    def _unable(self, job: Job) -> list[str]:
+        """Which nodes can not run any unit of a job, each with its reason."""
+        reasons = [(each.node, why_not(each, job.terms)) for each in self._executors.all()]
+        lines = [f"{short(node)} can not run it: {reason}" for node, reason in reasons if reason]
+        return few(lines, "nodes that can not run it")
 
     def _shortage(self, job: Job, unit: Unit | None, now: float) -> list[str]:
         """What is missing though some node fits: voters, trust, or credit."""
@@ -78,21 +87,32 @@ class Explain:
         if group:
             return _credit(group)
         if job.plan.trust is Trust.TRUSTED_ONLY:
-            return ["it must run at most once, so it needs a trusted node, and there is none"]
-        eligible = voters(pool.every)
-        nodes = f"{len(pool.every)} eligible node{'' if len(pool.every) == 1 else 's'}"
+            return ["it must run at most once, so it needs a trusted node, and there is none", *self._unable(job)]
+        there = _there(pool.every)
         if unit is not None and unit.trial is not None and unit.trial.votes:
-            return [f"its copies differ or are too few: needs one more voter, and all {eligible} of {nodes} have voted"]
-        return [f"its quorum needs {job.plan.quorum} distinct voters, and there are {eligible}: {nodes}"]
+            lack = f"its copies differ or are too few: it needs one more voter, and all have voted: {there}"
+        else:
+            lack = f"its quorum needs {job.plan.quorum} distinct voters, and {there}"
+        return [lack, *self._unable(job)]
+
+
+def _there(able: list[Executor]) -> str:
+    """Who could vote."""
+    count = voters(able)
+    told = ", ".join(few([short(each.node) for each in able], "nodes")) or "no node can run it now"
+    together = " (nodes of one operator have one vote together, if they are not trusted)" if len(able) > count else ""
+    return f"there {'is' if count == 1 else 'are'} {count}: {told}{together}"
 
 
 def _credit(group: frozenset[Executor]) -> list[str]:
     if not any(each.window_units for each in group):
-        return ["the nodes that could run it grant no credit"]
+        return ["the nodes that could run it take no work at the moment"]
     full = sum(1 for each in group if not each.is_open())
-    if full == len(group):
-        return [f"all credits are used: {full} node{' is' if full == 1 else 's are'} busy"]
-    return ["its turn has not come: a node has credit, and it is placed next"]
+    if full < len(group):
+        return ["its turn has not come: a node has room, and it is placed next"]
+    if full == 1:
+        return ["the one node that could run it is busy: it has as many units as it takes at a time"]
+    return [f"all {full} nodes that could run it are busy: each has as many units as it takes at a time"]
 
 
 def _history(trial: Trial) -> list[str]:

@@ -1,5 +1,7 @@
 """Words for people about attempts and votes, cut to what a message carries."""
 
+from typing import Final
+
 from meshd_node.core.owner.unit import Trial, Vote
 from meshd_protocol.ids import Digest, NodeId, to_text
 from meshd_protocol.limits import TRACEBACK_CHARS_MAX
@@ -7,6 +9,16 @@ from meshd_protocol.limits import TRACEBACK_CHARS_MAX
 _ADVICE = (
     ". Each copy gave another result: does the function use random numbers, the time or the order of a set? Seed it"
 )
+
+
+# Of lines that say the same of one node after the other. The mesh may have thousands.
+_ALIKE_MAX: Final = 8
+
+
+def few(lines: list[str], rest: str) -> list[str]:
+    """The first of lines that are alike, and how many more there are; `rest` says of what."""
+    more = len(lines) - _ALIKE_MAX
+    return lines if more <= 1 else [*lines[:_ALIKE_MAX], f"and {more} more {rest}"]
 
 
 def short(node: NodeId) -> str:

@@ -96,7 +96,7 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
         with in_words(), _mesh(timeout=timeout, resources=resources, replicas=replicas, name=job) as mesh:
             return run(Output(), mesh, order)
     except (ValueError, TypeError) as error:
-        raise Unusable(str(error)) from error
+        raise Unusable(str(error), "see meshd run --help") from error
     except OSError as error:
         raise Unreadable(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)) from error
 

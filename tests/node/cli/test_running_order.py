@@ -64,11 +64,18 @@ def ordered(tmp_path, monkeypatch):
 
 
 def test_words_up_to_the_next_option_are_values():
-    assert spread(["--each", "a", "b", "--to", "x", "--", "ls", "--each", "c"], {"--each"}) == [
+    options = {"--each", "--in", "--to"}
+    assert spread(["--each", "a", "b", "--to", "x", "--", "ls", "--each", "c"], {"--each"}, options) == [
         "--each", "a", "--each", "b", "--to", "x", "--", "ls", "--each", "c",
     ]  # fmt: skip
-    assert spread(["--in=x", "--each", "-", "--", "ls"], {"--each", "--in"}) == ["--in=x", "--each", "-", "--", "ls"]
-    assert spread(["echo", "a"], {"--each"}) == ["echo", "a"]
+    assert spread(["--in=x", "--each", "-", "--", "ls"], {"--each", "--in"}, options) == [
+        "--in=x",
+        "--each",
+        "-",
+        "--",
+        "ls",
+    ]
+    assert spread(["echo", "a"], {"--each"}, options) == ["echo", "a"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,19 @@ def test_words_that_make_no_sense_are_one_line(words, text, capsys, tmp_path, mo
     assert run_verb(["run", *words]) == Exit.USAGE
     error = capsys.readouterr().err
     assert text in error
+    assert error.endswith("(see meshd run --help)\n")
     assert error.count("\n") == 1
+
+
+def test_a_file_whose_name_looks_like_an_option_is_told_from_a_mistyped_option(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.txt").touch()
+
+    assert run_verb(["run", "--each", "-dash.txt", "b.txt", "--", "ls"]) == Exit.USAGE
+    assert run_verb(["run", "--each", "b.txt", "--tiem", "3", "--", "ls"]) == Exit.USAGE
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "meshd: '-dash.txt' looks like an option: write ./*.txt for *.txt (see meshd run --help)"
+    assert "No such option '--tiem'" in second
 
 
 def test_without_a_daemon_it_says_so(capsys, tmp_path, monkeypatch):

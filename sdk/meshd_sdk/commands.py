@@ -16,6 +16,7 @@ from meshd_protocol.programs import CommandCall, CommandProgram, Ended
 from meshd_protocol.records import Record, encode_record
 from meshd_protocol.wanted import Wanted
 from meshd_sdk.errors import CommandFailed, MeshError, UnitFailed
+from meshd_sdk.files import write_file
 from meshd_sdk.functions import PickledFunction
 from meshd_sdk.futures import MeshFuture
 from meshd_sdk.inputs import FilePath, Inputs, name_on_node, read_inputs
@@ -46,13 +47,15 @@ class CommandResult(Struct, frozen=True):
         return self
 
     def save(self, folder: FilePath = ".") -> list[str]:
-        """Write the files into a folder, over those that are there; return their paths."""
+        """Write the files into a folder, over those that are there; return their paths.
+
+        Raise `OSError` with the path that could not be written; a file is there in full or not at all.
+        """
         written = []
         for path, data in self.files.items():
             place = os.path.join(folder, path)
             os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
-            with open(place, "wb") as file:
-                file.write(data)
+            write_file(place, data)
             written.append(place)
         return written
 

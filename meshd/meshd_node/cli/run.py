@@ -1,5 +1,6 @@
 """`meshd run -- COMMAND…`: a command on the mesh, or one for each of many files: streams, files and exit codes."""
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -40,6 +41,8 @@ from meshd_sdk.templates import fill
 # Commands whose files are in memory here at the same time; more than a large mesh has slots.
 _UNDER_WAY_MAX: Final = 4_096
 _SIGNALLED: Final = 128
+# The folder is fine, and what is below it is not.
+_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 # Of a command, where it is named.
 _SHOWN: Final = 60
 
@@ -85,7 +88,7 @@ def command(timeout: float | None, cpus: float, memory: str, gpus: int, replicas
 
     It runs in an empty folder that holds the files named by --in and --each. No shell reads it. With --each, the exit
     code is 0 if all ended well, 123 if some did not, 124 if some took too long, 125 if the mesh had no
-    result for some, 127 without the program.
+    result for some, 127 without the program; 73 or 74 if files that came back could not be written.
     """
     order = Order(**asked)
     if not order.argv:
@@ -148,6 +151,7 @@ class _Runs:
         self._printed = 0
         self._done = 0
         self._codes: list[int] = []
+        self._unsaved = Exit.OK
         self._written: dict[Path, str] = {}
 
     def ended(self, number: int, future: Future[CommandResult]) -> None:
@@ -187,7 +191,7 @@ class _Runs:
             self._codes.append(self._save(path, result) or code)
 
     def _save(self, path: str, result: CommandResult) -> int:
-        """Write its files; nonzero if one of another run is in the way."""
+        """Write its files; nonzero if one could not be, or one of another run is in the way."""
         folder = Path(fill(self._order.to, path) if path else self._order.to)
         for name in result.files:
             other = self._written.setdefault((folder / name).resolve(), path)
@@ -197,7 +201,12 @@ class _Runs:
                     "have a folder for each, such as --to 'out/{}'"
                 )
                 return Exit.CANT_CREATE
-        result.save(folder)
+        try:
+            result.save(folder)
+        except OSError as error:
+            self._output.note(f"meshd: {printable(str(error.filename))}: {error.strerror}: its result is lost")
+            self._unsaved = Exit.IO if error.errno in _DISK_ERRORS else Exit.CANT_CREATE
+            return self._unsaved
         return 0
 
     def _fail(self, path: str, text: str, code: Exit) -> None:
@@ -212,7 +221,7 @@ class _Runs:
         for code in (Exit.PROGRAM_NOT_FOUND, Exit.NO_RESULT, Exit.TIMED_OUT):
             if code in self._codes:
                 return code
-        return Exit.SOME_FAILED if any(self._codes) else Exit.OK
+        return self._unsaved or (Exit.SOME_FAILED if any(self._codes) else Exit.OK)
 
 
 @contextmanager

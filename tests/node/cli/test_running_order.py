@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+import stat
 from concurrent.futures import CancelledError, Future
 
 import pytest
@@ -165,6 +167,52 @@ def test_two_runs_that_leave_the_same_file_do_not_overwrite_each_other(ordered, 
     assert code == Exit.SOME_FAILED
     assert "--to 'out/{}'" in err
     assert (tmp_path / "out").read_text() == "a"
+
+
+def test_a_folder_that_can_not_be_written_to_is_named_and_other_results_still_come(ordered, tmp_path):
+    """A full disk ended everything, as if a file had not been found."""
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "a").write_text("in the way of a folder")
+    asked = {"argv": ("x",), "outputs": ("out",), "to": "o/{}"}
+
+    code, out, err, _ = ordered(lambda _, path: (0, {"out": path.encode()}), each=("a", "b", "c"), **asked)
+
+    assert (code, out) == (Exit.CANT_CREATE, "a\nb\nc\n")
+    assert "meshd: o/a: File exists" in err
+    assert [(tmp_path / "o" / name / "out").read_text() for name in "bc"] == ["b", "c"]
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process may have more than 1 MiB: a disk that is full at that point."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_named_and_no_part_of_it_stays(ordered, tmp_path, small_files):
+    (tmp_path / "out").write_text("before")
+
+    code, _, err, _ = ordered(lambda *_: (0, {"out": bytes(2 << 20)}), argv=("x",), outputs=("out",))
+
+    assert code == Exit.IO
+    assert "meshd: ./out: File too large" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "out"]
+    assert (tmp_path / "out").read_text() == "before"
+
+
+def test_a_file_that_is_written_over_keeps_its_mode_and_links_to_it_stay(ordered, tmp_path):
+    (tmp_path / "real").write_text("before")
+    (tmp_path / "real").chmod(0o640)
+    (tmp_path / "out").symlink_to("real")
+
+    code, *_ = ordered(lambda *_: (0, {"out": b"after"}), argv=("x",), outputs=("out",))
+
+    assert code == 0
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "real").read_text() == "after"
+    assert stat.S_IMODE((tmp_path / "real").stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ from meshd_sdk.templates import fill
 
 # Commands whose files are in memory here at the same time; more than a large mesh has slots.
 _UNDER_WAY_MAX: Final = 4_096
+# Submitting blocks without a word once 512 MiB wait: with one more of 64 MiB that is not reached.
+_BYTES_UNDER_WAY_MAX: Final = 448 << 20
 _SIGNALLED: Final = 128
 # The folder is fine, and what is below it is not.
 _DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -109,25 +111,18 @@ def run(output: Output, mesh: MeshExecutor, order: Order) -> int:
     for path in order.each:  # all, before any: nobody wants half of them to run
         look_at(path)
     program = encode_program(command_program(order.inputs, _variables(order.env)))
-    runs, patience = _Runs(output, order), Patience(output, mesh)
-    under_way: dict[Future[CommandResult], int] = {}
+    runs = _Runs(output, order)
+    under_way = _UnderWay(runs, Patience(output, mesh))
     for number, (call, path) in enumerate(_calls(order)):
         make = partial(ProgramFuture, read=read_result(call.argv, call.outputs, check=False))
         runs.paths.append(path)
-        under_way[mesh.submit_program(Runtime.COMMAND, program, encode_call(call), make)] = number
-        while len(under_way) >= _UNDER_WAY_MAX:
-            _take(under_way, runs, patience)
-    while under_way:
-        _take(under_way, runs, patience)
+        payload = encode_call(call)
+        under_way.add(mesh.submit_program(Runtime.COMMAND, program, payload, make), number, len(payload))
+        while under_way.is_full:
+            under_way.take()
+    while under_way.count:
+        under_way.take()
     return runs.exit_code()
-
-
-def _take(under_way: dict[Future[CommandResult], int], runs: "_Runs", patience: Patience) -> None:
-    done, _ = wait(under_way, PATIENCE_S, return_when=FIRST_COMPLETED)
-    if not done:
-        patience.explain()
-    for future in sorted(done, key=under_way.__getitem__):
-        runs.ended(under_way.pop(future), future)
 
 
 def _calls(order: Order) -> Iterator[tuple[CommandCall, str]]:
@@ -138,6 +133,41 @@ def _calls(order: Order) -> Iterator[tuple[CommandCall, str]]:
     for path in order.each:
         call = call_for_file(order.argv, path, order.outputs)
         yield CommandCall(call.argv, (), call.inputs, call.outputs, stdin), name_on_node(path)
+
+
+class _UnderWay:
+    """Runs that were submitted and have not ended: the number and size of each."""
+
+    def __init__(self, runs: "_Runs", patience: Patience) -> None:
+        self._runs = runs
+        self._patience = patience
+        self._sizes: dict[Future[CommandResult], tuple[int, int]] = {}
+        self._bytes = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._sizes)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether to wait for some before the next is submitted."""
+        return self.count >= _UNDER_WAY_MAX or self._bytes > _BYTES_UNDER_WAY_MAX
+
+    def add(self, future: Future[CommandResult], number: int, size: int) -> None:
+        """One more was submitted."""
+        self._sizes[future] = number, size
+        self._bytes += size
+
+    def take(self) -> None:
+        """Wait until some end, or until it is time to say why none does."""
+        done, _ = wait(self._sizes, PATIENCE_S, return_when=FIRST_COMPLETED)
+        if not done:
+            self._patience.explain()
+        for future in sorted(done, key=self._sizes.__getitem__):
+            number, size = self._sizes.pop(future)
+            self._bytes -= size
+            self._runs.ended(number, future)
 
 
 class _Runs:

@@ -307,6 +307,25 @@ def test_a_daemon_that_does_not_answer_is_a_reason_too(waiting):
     assert look() == "meshd: it waits: the daemon did not answer\n"
 
 
+def test_no_more_bytes_are_submitted_than_may_wait(ordered, monkeypatch):
+    """Else submitting would block, where nobody says what it waits for."""
+    monkeypatch.setattr("meshd_node.cli.run.PATIENCE_S", 0.001)
+    monkeypatch.setattr("meshd_node.cli.run._BYTES_UNDER_WAY_MAX", 10)
+    late = []
+    monkeypatch.setattr(FakeMesh, "submit_program", lambda *_: late.append(Future()) or late[-1])
+
+    def progress(_):
+        """Called when nothing comes: at most the one call of more than 10 bytes is under way."""
+        assert sum(not future.done() for future in late) == 1
+        late[-1].set_result(CommandResult(("x",), 0, b"", b"", {}))
+        return []
+
+    monkeypatch.setattr(FakeMesh, "progress", progress, raising=False)
+
+    assert ordered(None, argv=("x",), each=("a", "b", "c"))[0] == 0
+    assert len(late) == 3
+
+
 def test_nothing_done_for_a_while_is_looked_into(ordered, monkeypatch):
     """The run asks by itself, and goes on to wait."""
     monkeypatch.setattr("meshd_node.cli.run.PATIENCE_S", 0.001)

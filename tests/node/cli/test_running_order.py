@@ -12,7 +12,8 @@ from meshd_node.cli.exits import Exit
 from meshd_node.cli.main import run as run_verb
 from meshd_node.cli.output import Output
 from meshd_node.cli.patience import Patience
-from meshd_node.cli.run import Order, run
+from meshd_node.cli.run import run
+from meshd_node.cli.runs import Order
 from meshd_node.cli.spread import spread
 from meshd_protocol.limits import UNIT_BYTES_MAX
 from meshd_protocol.programs import CommandCall, OutputMissing, ProgramNotFound

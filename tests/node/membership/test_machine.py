@@ -266,10 +266,10 @@ def test_one_peers_word_and_a_dial_that_fails_bury_nobody(new_world, members_kit
 
     assert disputes.add(node, version, liar, 0.0)
     assert not disputes.add(node, version, liar, 1.0)
-    assert not disputes.confirmed(node, 1.0)
+    assert not disputes.confirmed(node, version, 1.0)
     assert disputes.add(node, version, other, 2.0)
-    assert disputes.confirmed(node, 2.0)
-    assert not disputes.confirmed(node, 100.0)
+    assert disputes.confirmed(node, version, 2.0)
+    assert not disputes.confirmed(node, version, 100.0)
 
 
 def test_a_peer_that_disputes_each_new_version_of_a_member_is_heeded_once(members_kit) -> None:

@@ -291,6 +291,18 @@ def test_a_disputed_member_hears_of_its_death_as_soon_as_there_is_a_session(scen
     assert Send(node, Probe(0, Version(1, 2))) in scene.repair.peer_up(node, 0.1)
 
 
+def test_a_dial_that_fails_is_evidence_only_of_the_version_that_others_dispute(scene) -> None:
+    """Of two halves that are one again single nodes doubted for a minute whom they had dialled before, in vain."""
+    node = scene.kit.node_of(30)
+    gone = b"".join(digests.of_state(held.state, gone=True) for held in scene.roster.get(node).held())
+    for sayer in (1, 2):
+        scene.repair.digests(scene.kit.node_of(sayer), BucketDigests(1, b"\0", gone), 0.0)
+
+    assert scene.repair.dial_failed(node, 0.1)
+    assert scene.roster.accept(scene.kit.verified(node, Version(1, 3), scene.kit.offer()), 0.2) is not None
+    assert not scene.repair.dial_failed(node, 0.3)
+
+
 def test_half_of_the_rounds_seek_somebody_who_is_held_for_dead(scene) -> None:
     dead = scene.kit.node_of(20)
     scene.roster.bury(dead, Version(1, 2), 0.0)

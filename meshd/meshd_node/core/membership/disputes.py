@@ -20,7 +20,7 @@ _SAYERS_MIN: Final = 2
 
 
 class Dispute(Struct, gc=False):
-    """Who says that this version is gone. `until`: when their word is forgotten.
+    """Who disputes this version: says that it is gone, or else that it lives. `until`: when their word is forgotten.
 
     `heeded` are those because of whom the member was asked, about whatever version.
     """
@@ -65,10 +65,15 @@ class Disputes:
         dispute = self._open.get(node)
         return dispute.version if dispute is not None and dispute.until > now else None
 
-    def confirmed(self, node: NodeId, now: float) -> bool:
-        """This node could not reach a member: whether enough others say that it is gone."""
+    def confirmed(self, node: NodeId, version: Version, now: float) -> bool:
+        """This node could not reach a member: whether enough others say that this version of it is gone.
+
+        What was said of an older one is settled: a dial that began before the end of a split fails when all are one.
+        """
         dispute = self._open.get(node)
-        return dispute is not None and dispute.until > now and len(dispute.sayers) >= _SAYERS_MIN
+        if dispute is None or dispute.until <= now or dispute.version < version:
+            return False
+        return len(dispute.sayers) >= _SAYERS_MIN
 
     def prune(self, now: float) -> None:
         """Forget what is over."""

@@ -118,7 +118,7 @@ class Repair:
         """Whether that is evidence: this node takes it for a living one, and several peers say that it is gone."""
         self._dialled.pop(node, None)
         entry = self._roster.get(node)
-        return entry is not None and entry.living and self._disputes.confirmed(node, now)
+        return entry is not None and entry.living and self._disputes.confirmed(node, entry.version, now)
 
     def peer_down(self, node: NodeId) -> None:
         """Forget what belonged to the session."""

@@ -28,7 +28,7 @@ def test_work_that_a_new_charter_does_not_allow_is_handed_back_and_waits_until_o
         settings_of(lender).write_text(before + CLOSED)
         assert lender.cli("reload").returncode == 0
 
-        until(lambda: any("grant no credit" in line for line in submitter.why(job.id, 11)))
+        until(lambda: any("take no work at the moment" in line for line in submitter.why(job.id, 11)))
         done = job.progress()["done"]
         assert 1 <= done < 12
         assert lender.status()["charter"]["allows"]["who"] == "operator nobody"
